@@ -1,0 +1,54 @@
+//! The only clock and the only source of randomness.
+//!
+//! Everything that decides takes time and randomness as arguments; the composition root hands out one [`Clock`].
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Wall-clock time in whole seconds since 1970 (the NumericDate of RFC 7519).
+pub type UnixTime = i64;
+
+/// Tells wall-clock time: the system's, or one that a test moves.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Option<Arc<AtomicI64>>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands still until it is set.
+    pub fn fixed(now: UnixTime) -> Self {
+        Self(Some(Arc::new(AtomicI64::new(now))))
+    }
+
+    /// Moves a fixed clock; the system's clock is left alone.
+    pub fn set(&self, now: UnixTime) {
+        if let Some(fixed) = &self.0 {
+            fixed.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Seconds since 1970. A system clock before 1970 reads as 0, at which no assertion is valid.
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+    pub fn now(&self) -> UnixTime {
+        match &self.0 {
+            Some(fixed) => fixed.load(Ordering::Relaxed),
+            None => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// Fills an array from the operating system's generator, as aws-lc-rs reads it.
+///
+/// # Panics
+/// When the operating system has no randomness to give: there is no safe way to go on.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}

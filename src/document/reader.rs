@@ -1,0 +1,331 @@
+//! Takes the known keys out of a table and complains about the rest.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::fields::{read, shown};
+use super::{Field, Node, Place, Problem, Problems, Table, Value};
+
+/// Reads one table. Call [`Reader::finish`] when all known keys have been asked for.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    table: Table,
+    file: String,
+    path: String,
+    places: BTreeMap<&'static str, Place>,
+    asked: Vec<&'static str>,
+    problems: &'a Problems,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(table: Table, file: &str, path: String, problems: &'a Problems) -> Self {
+        Self { table, file: file.to_owned(), path, places: BTreeMap::new(), asked: Vec::new(), problems }
+    }
+
+    /// The value of a key, or `None` when it is absent or wrong (then a problem is noted).
+    pub fn get<T: Field>(&mut self, key: &'static str) -> Option<T> {
+        let node = self.take(key)?;
+        let value = read(&node);
+        if value.is_none() {
+            self.problem(key, format!("expected {}, found {}", T::EXPECTED, shown(&node)), "");
+        }
+        value
+    }
+
+    /// As [`Reader::get`], with a default for an absent key.
+    pub fn get_or<T: Field>(&mut self, key: &'static str, default: T) -> T {
+        self.get(key).unwrap_or(default)
+    }
+
+    /// As [`Reader::get`], and the key must be there.
+    pub fn need<T: Field>(&mut self, key: &'static str) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.asked.push(key);
+            self.problem(key, format!("is missing: expected {}", T::EXPECTED), "");
+            return None;
+        }
+        self.get(key)
+    }
+
+    /// A value with bounds; `show` writes them for people.
+    pub fn bounded<T: Field + PartialOrd + Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        bounds: RangeInclusive<T>,
+        show: impl Fn(T) -> String,
+    ) -> T {
+        let value = self.get_or(key, default);
+        if bounds.contains(&value) {
+            return value;
+        }
+        let message = format!(
+            "{} is out of range: expected {} to {}",
+            show(value),
+            show(*bounds.start()),
+            show(*bounds.end())
+        );
+        self.problem(key, message, "");
+        default
+    }
+
+    /// A value that must be one of a few words.
+    pub fn one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text: String = self.get(key)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let list: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            self.problem(key, format!("expected one of {}, found {text:?}", list.join(", ")), "");
+        }
+        found
+    }
+
+    /// A list of values; `None` when the key is absent.
+    pub fn list<T: Field>(&mut self, key: &'static str) -> Option<Vec<T>> {
+        let node = self.take(key)?;
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
+            // One variable gives a list of one: the text of a variable takes the key's type.
+            Value::Text(_) if matches!(node.place, Place::Variable(_)) => std::slice::from_ref(&node),
+            _ => {
+                self.problem(key, format!("expected a list of {}, found {}", T::EXPECTED, shown(&node)), "");
+                return None;
+            }
+        };
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            match read(item) {
+                Some(value) => values.push(value),
+                None => {
+                    let message = format!("expected a list of {}, found {} in it", T::EXPECTED, shown(item));
+                    self.problem(key, message, "");
+                }
+            }
+        }
+        Some(values)
+    }
+
+    /// A table of texts, such as tags.
+    pub fn texts(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        let Some(node) = self.take(key) else { return BTreeMap::new() };
+        let Value::Table(table) = node.value else {
+            self.problem(key, format!("expected a table of texts, found {}", shown(&node)), "");
+            return BTreeMap::new();
+        };
+        let mut texts = BTreeMap::new();
+        for (name, item) in table {
+            match item.value {
+                Value::Text(text) => drop(texts.insert(name, text)),
+                _ => self.problem(key, format!("{name}: expected a text in quotes, found {}", shown(&item)), ""),
+            }
+        }
+        texts
+    }
+
+    /// A section; absent counts as empty, so that its defaults apply.
+    pub fn section(&mut self, key: &'static str) -> Reader<'a> {
+        let table = match self.take(key) {
+            None => Table::new(),
+            Some(Node { value: Value::Table(table), .. }) => table,
+            Some(node) => {
+                self.problem(key, format!("expected a section [{key}], found {}", shown(&node)), "");
+                Table::new()
+            }
+        };
+        Reader::new(table, &self.file, self.key_path(key), self.problems)
+    }
+
+    /// The tables of `[[key]]`.
+    pub fn tables(&mut self, key: &'static str) -> Vec<Reader<'a>> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Node { value: Value::List(items), .. }) => items,
+            Some(node) => {
+                self.problem(key, format!("expected [[{key}]] tables, found {}", shown(&node)), "");
+                return Vec::new();
+            }
+        };
+        let mut readers = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{}[{index}]", self.key_path(key));
+            match item.value {
+                Value::Table(table) => {
+                    let mut reader = Reader::new(table, &self.file, path, self.problems);
+                    reader.places.insert("", item.place);
+                    readers.push(reader);
+                }
+                _ => self.problem(key, format!("expected [[{key}]] tables, found {}", shown(&item)), ""),
+            }
+        }
+        readers
+    }
+
+    /// Whether a key is there and holds a table rather than a single value.
+    pub fn is_table(&self, key: &str) -> bool {
+        matches!(self.table.get(key), Some(Node { value: Value::Table(_), .. }))
+    }
+
+    /// Notes a problem of a key that was asked for; an empty key means the table itself.
+    pub fn problem(&self, key: &str, message: impl Display, hint: &str) {
+        self.note(key, message, hint, false);
+    }
+
+    /// Notes a warning.
+    pub fn warning(&self, key: &str, message: impl Display, hint: &str) {
+        self.note(key, message, hint, true);
+    }
+
+    /// Reports every key that nobody asked for.
+    pub fn finish(mut self) {
+        for (key, node) in std::mem::take(&mut self.table) {
+            let hint = match nearest(&key, &self.asked) {
+                Some(known) => format!("did you mean {known:?}?"),
+                None if self.asked.is_empty() => String::new(),
+                None => format!("known keys: {}", self.asked.join(", ")),
+            };
+            let warning = only_variables(&node);
+            let (file, line) = self.located(Some(&node.place));
+            let key = self.key_path(&key);
+            self.problems.add(Problem { file, line, key, message: "unknown key".to_owned(), hint, warning });
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.asked.push(key);
+        let node = self.table.remove(key)?;
+        self.places.insert(key, node.place.clone());
+        Some(node)
+    }
+
+    fn note(&self, key: &str, message: impl Display, hint: &str, warning: bool) {
+        let (file, line) = self.located(self.places.get(key).or_else(|| self.places.get("")));
+        let key = self.key_path(key);
+        self.problems.add(Problem {
+            file,
+            line,
+            key,
+            message: message.to_string(),
+            hint: hint.to_owned(),
+            warning,
+        });
+    }
+
+    fn located(&self, place: Option<&Place>) -> (String, Option<usize>) {
+        match place {
+            Some(Place::Line(line)) => (self.file.clone(), Some(*line)),
+            Some(Place::Variable(name)) => (format!("environment variable {name}"), None),
+            None => (self.file.clone(), None),
+        }
+    }
+
+    fn key_path(&self, key: &str) -> String {
+        match (self.path.is_empty(), key.is_empty()) {
+            (true, _) => key.to_owned(),
+            (_, true) => self.path.clone(),
+            _ => format!("{}.{key}", self.path),
+        }
+    }
+}
+
+/// Whether a node came from the environment alone, with everything below it.
+fn only_variables(node: &Node) -> bool {
+    match &node.value {
+        Value::Table(table) if !table.is_empty() => table.values().all(only_variables),
+        _ => matches!(node.place, Place::Variable(_)),
+    }
+}
+
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|word| (distance(key, word), *word))
+        .filter(|(d, word)| *d <= 2.min(word.len() / 2))
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Levenshtein distance; keys are short.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Document, Problems};
+
+    fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+        let problems = Problems::default();
+        let mut document = Document::parse("f.toml", text, &problems);
+        document.overlay(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &problems);
+        let mut reader = document.reader(&problems);
+        let mut listen = reader.section("listen");
+        listen.get::<std::net::SocketAddr>("address");
+        listen.bounded("idle", Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(600), |d| {
+            humantime::format_duration(d).to_string()
+        });
+        listen.get::<bool>("fast");
+        listen.finish();
+        for mut tenant in reader.tables("tenant") {
+            tenant.need::<String>("id");
+            tenant.finish();
+        }
+        reader.finish();
+        problems.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_problems_at_once_with_line_and_hint() {
+        let text = "[listen]\nadress = \"x\"\naddress = \"nowhere\"\nidle = \"2h\"\n\n[[tenant]]\nname = 1\n";
+        assert_eq!(
+            problems(text, &[]),
+            [
+                "f.toml:3: listen.address: expected an address and port such as \"127.0.0.1:8443\", found \"nowhere\"",
+                "f.toml:4: listen.idle: 2h is out of range: expected 1s to 10m",
+                "f.toml:2: listen.adress: unknown key (hint: did you mean \"address\"?)",
+                "f.toml:6: tenant[0].id: is missing: expected a text in quotes",
+                "f.toml:7: tenant[0].name: unknown key (hint: known keys: id)",
+            ]
+        );
+    }
+
+    #[test]
+    fn variables_override_single_keys_and_take_their_type() {
+        assert!(problems("[listen]\nfast = false\n", &[("FICUS_LISTEN__FAST", "true")]).is_empty());
+        assert_eq!(
+            problems("", &[("FICUS_LISTEN__FAST", "perhaps")]),
+            ["environment variable FICUS_LISTEN__FAST: listen.fast: expected true or false, found \"perhaps\""]
+        );
+    }
+
+    #[test]
+    fn unknown_variables_only_warn() {
+        let found = problems("[listen]\nfast = true\n", &[("FICUS_PORT", "tcp://1"), ("FICUS_LISTEN", "x")]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found.iter().all(|line| line.contains("warning")), "{found:?}");
+    }
+
+    #[test]
+    fn syntax_errors_name_the_line() {
+        let found = problems("[listen]\naddress = = 3\n", &[]);
+        assert!(found[0].starts_with("f.toml:2: not valid TOML"), "{found:?}");
+    }
+
+    #[test]
+    fn a_quoted_boolean_in_a_file_is_refused() {
+        assert_eq!(problems("[listen]\nfast = \"true\"\n", &[]).len(), 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! Sockets, TLS, limits and bodies; generic over a service.
