@@ -2,8 +2,8 @@
 //!
 //! Everything that decides takes time and randomness as arguments; the composition root hands out one [`Clock`].
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time in whole seconds since 1970 (the NumericDate of RFC 7519).

@@ -117,7 +117,11 @@ impl<'a> Reader<'a> {
         for (name, item) in table {
             match item.value {
                 Value::Text(text) => drop(texts.insert(name, text)),
-                _ => self.problem(key, format!("{name}: expected a text in quotes, found {}", shown(&item)), ""),
+                _ => self.problem(
+                    key,
+                    format!("{name}: expected a text in quotes, found {}", shown(&item)),
+                    "",
+                ),
             }
         }
         texts
@@ -274,9 +278,12 @@ mod tests {
         let mut reader = document.reader(&problems);
         let mut listen = reader.section("listen");
         listen.get::<std::net::SocketAddr>("address");
-        listen.bounded("idle", Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(600), |d| {
-            humantime::format_duration(d).to_string()
-        });
+        listen.bounded(
+            "idle",
+            Duration::from_secs(60),
+            Duration::from_secs(1)..=Duration::from_secs(600),
+            |d| humantime::format_duration(d).to_string(),
+        );
         listen.get::<bool>("fast");
         listen.finish();
         for mut tenant in reader.tables("tenant") {
@@ -307,7 +314,9 @@ mod tests {
         assert!(problems("[listen]\nfast = false\n", &[("FICUS_LISTEN__FAST", "true")]).is_empty());
         assert_eq!(
             problems("", &[("FICUS_LISTEN__FAST", "perhaps")]),
-            ["environment variable FICUS_LISTEN__FAST: listen.fast: expected true or false, found \"perhaps\""]
+            [
+                "environment variable FICUS_LISTEN__FAST: listen.fast: expected true or false, found \"perhaps\""
+            ]
         );
     }
 

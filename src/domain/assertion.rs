@@ -1,0 +1,339 @@
+//! The inbound JWT before its signature has been checked.
+//!
+//! Of an [`UnverifiedAssertion`] only the issuer can be had, and only to find out whether a credential names it.
+//! Everything else comes out of [`super::verify`].
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::value::RawValue;
+
+use super::algorithm::Algorithm;
+use super::json::{Fault, Members, Mistyped};
+use super::policy::IssuerPolicy;
+use super::refusal::Refusal;
+
+/// Longest key id that is looked up, in bytes.
+pub const MAX_KEY_ID: usize = 256;
+/// Most audiences of one token.
+const MAX_AUDIENCES: usize = 32;
+/// Largest NumericDate: 2^53, up to which a JSON number is exact.
+const MAX_DATE: f64 = 9_007_199_254_740_992.0;
+
+/// A compact JWS whose form is right; nothing it says has been proven.
+#[derive(Debug)]
+pub struct UnverifiedAssertion<'a> {
+    pub(super) signing_input: &'a str,
+    pub(super) signature: Vec<u8>,
+    pub(super) header: Header,
+    pub(super) claims: Claims,
+}
+
+/// The header members that decide anything. `jwk`, `jku`, `x5u` and `x5c` are never a source of keys, so they are not read.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) algorithm: String,
+    pub(super) key_id: Option<String>,
+}
+
+/// The registered claims, typed. Absent is `None` or empty; of a wrong type never gets here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) issuer: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) audiences: Vec<String>,
+    pub(super) expires: Option<i64>,
+    pub(super) not_before: Option<i64>,
+    pub(super) issued_at: Option<i64>,
+    pub(super) jwt_id: Option<String>,
+}
+
+/// What the assertion says of itself, for the audit record, which marks it as unverified.
+#[derive(Debug, Default, Clone)]
+#[expect(missing_docs, reason = "named as the claims and header members of RFC 7519")]
+pub struct Hearsay {
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub audiences: Vec<String>,
+    pub jwt_id: Option<String>,
+    pub key_id: Option<String>,
+}
+
+impl<'a> UnverifiedAssertion<'a> {
+    /// Reads a compact JWS of at most `limit` bytes: three parts, strict base64url, strict JSON, no `crit`, no `b64`,
+    /// `typ` absent or `JWT`, and every registered claim of its type.
+    pub fn parse(compact: &'a str, limit: usize) -> Result<Self, Refusal> {
+        if compact.len() > limit {
+            return Err(Refusal::AssertionMalformed("it is larger than accepted"));
+        }
+        let (signing_input, signature) = compact.rsplit_once('.').ok_or(NOT_COMPACT)?;
+        let (header, claims) = signing_input.split_once('.').ok_or(NOT_COMPACT)?;
+        if claims.contains('.') {
+            return Err(NOT_COMPACT);
+        }
+        Ok(Self {
+            header: Header::read(&decode(header)?)?,
+            claims: Claims::read(&decode(claims)?)?,
+            signature: decode(signature)?,
+            signing_input,
+        })
+    }
+
+    /// The claimed issuer, the only claim that may be used before the signature holds.
+    pub fn unverified_issuer(&self) -> Result<&str, Refusal> {
+        self.claims.issuer.as_deref().ok_or(Refusal::ClaimAbsent("iss"))
+    }
+
+    /// What the token says of itself, for the record.
+    pub fn hearsay(&self) -> Hearsay {
+        Hearsay {
+            issuer: self.claims.issuer.clone(),
+            subject: self.claims.subject.clone(),
+            audiences: self.claims.audiences.clone(),
+            jwt_id: self.claims.jwt_id.clone(),
+            key_id: self.header.key_id.clone(),
+        }
+    }
+
+    /// Checks what the issuer's policy says of the header, so that no key is fetched for a token that none could save.
+    pub fn admit(self, policy: &'a IssuerPolicy) -> Result<Candidate<'a>, Refusal> {
+        let algorithm = Algorithm::from_name(&self.header.algorithm)
+            .filter(|algorithm| policy.algorithms.contains(algorithm))
+            .ok_or_else(|| Refusal::AlgorithmRefused(self.header.algorithm.clone()))?;
+        if self.header.key_id.is_none() && policy.require_kid {
+            return Err(Refusal::KeyIdAbsent);
+        }
+        Ok(Candidate { assertion: self, algorithm, policy })
+    }
+}
+
+/// An assertion from an issuer that a credential names, with an algorithm that its policy accepts.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    pub(super) assertion: UnverifiedAssertion<'a>,
+    pub(super) algorithm: Algorithm,
+    pub(super) policy: &'a IssuerPolicy,
+}
+
+const NOT_COMPACT: Refusal = Refusal::AssertionMalformed("it does not have the three parts of a compact JWS");
+
+/// Strict: no padding, no white space, no other alphabet, no loose bits at the end.
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::AssertionMalformed("a part is not base64url"))
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+        let members = Members::read(bytes)?;
+        // We implement no extension, so one that must be understood can't be; b64 would change what is signed (RFC 7797).
+        if members.get("crit").is_some() || members.get("b64").is_some() {
+            return Err(Refusal::AssertionMalformed("its header demands an extension (crit, b64)"));
+        }
+        if let Some(kind) = members.text("typ")?
+            && !kind.eq_ignore_ascii_case("JWT")
+        {
+            return Err(Refusal::AssertionKind(kind));
+        }
+        let key_id = members.text("kid")?.filter(|kid| !kid.is_empty());
+        if key_id.as_ref().is_some_and(|kid| kid.len() > MAX_KEY_ID) {
+            return Err(Refusal::AssertionMalformed("its key id is longer than 256 bytes"));
+        }
+        Ok(Self { algorithm: members.text("alg")?.unwrap_or_default(), key_id })
+    }
+}
+
+impl Claims {
+    fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+        let members = Members::read(bytes)?;
+        Ok(Self {
+            issuer: members.text("iss")?.filter(|issuer| !issuer.is_empty()),
+            subject: members.text("sub")?.filter(|subject| !subject.is_empty()),
+            audiences: members.get("aud").map(audiences).transpose()?.unwrap_or_default(),
+            expires: date(&members, "exp")?,
+            not_before: date(&members, "nbf")?,
+            issued_at: date(&members, "iat")?,
+            jwt_id: members.text("jti")?,
+        })
+    }
+}
+
+/// `aud` is a string or a list of strings (RFC 7519 section 4.1.3). A list with an empty string in it is as good as none.
+fn audiences(value: &RawValue) -> Result<Vec<String>, Refusal> {
+    let list = match serde_json::from_str::<String>(value.get()) {
+        Ok(single) => vec![single],
+        Err(_) => serde_json::from_str::<Vec<String>>(value.get()).map_err(|_| Mistyped)?,
+    };
+    if list.len() > MAX_AUDIENCES {
+        return Err(Refusal::AssertionMalformed("it has more than 32 audiences"));
+    }
+    Ok(if list.iter().any(String::is_empty) { Vec::new() } else { list })
+}
+
+/// A NumericDate, integer or decimal, in whole seconds: a fraction of a second never makes a token live longer.
+fn date(members: &Members<'_>, name: &str) -> Result<Option<i64>, Refusal> {
+    let Some(value) = members.typed::<f64>(name)? else { return Ok(None) };
+    if !(0.0..=MAX_DATE).contains(&value) {
+        return Err(Mistyped.into());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "at most 2^53")]
+    Ok(Some(value as i64))
+}
+
+impl From<Mistyped> for Refusal {
+    fn from(_: Mistyped) -> Self {
+        Self::AssertionMalformed("a member of its header or claims has the wrong type")
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::AssertionMalformed(match fault {
+            Fault::Utf8 => "its header or claims are not UTF-8",
+            Fault::Syntax => "its header or claims are not a JSON object",
+            Fault::Depth => "its header or claims are nested too deep",
+            Fault::Duplicate => "a member of its header or claims occurs twice",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: &str = r#"{"alg":"RS256","kid":"k","typ":"JWT"}"#;
+    const CLAIMS: &str = r#"{"iss":"https://i","sub":"s","aud":"a","exp":20,"iat":10}"#;
+
+    fn compact(header: &str, claims: &str) -> String {
+        format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    fn parse(header: &str, claims: &str) -> Result<(Header, Claims), Refusal> {
+        UnverifiedAssertion::parse(&compact(header, claims), 16 << 10).map(|a| (a.header, a.claims))
+    }
+
+    fn malformed(result: Result<(Header, Claims), Refusal>) -> bool {
+        matches!(result, Err(Refusal::AssertionMalformed(_)))
+    }
+
+    #[test]
+    fn an_honest_assertion_is_read() {
+        let (header, claims) = parse(HEADER, CLAIMS).unwrap();
+        assert_eq!((header.algorithm.as_str(), header.key_id.as_deref()), ("RS256", Some("k")));
+        assert_eq!(
+            (claims.issuer.as_deref(), claims.expires, claims.not_before),
+            (Some("https://i"), Some(20), None)
+        );
+    }
+
+    #[test]
+    fn shapes_that_are_no_compact_jws_are_refused() {
+        let good = compact(HEADER, CLAIMS);
+        let (head, sig) = good.rsplit_once('.').unwrap();
+        for wrong in [
+            String::new(),
+            "..".into(),
+            ".".repeat(100_000),
+            head.to_owned(),
+            format!("{good}.x"),
+            format!("{good}="),
+            format!("{head}.{sig}="),
+            format!(" {good}"),
+            format!("Bearer {good}"),
+            format!("\"{good}\""),
+            format!("{head}.c2lh+/"),
+            format!("{head}.c2l"),
+            format!("{head}.c 2ln"),
+            format!("\u{feff}{good}"),
+            format!("{head}.c2lnA"),
+            good.replacen('.', "=.", 1),
+        ] {
+            let refusal = UnverifiedAssertion::parse(&wrong, 16 << 10).map(|_| ()).unwrap_err();
+            assert!(matches!(refusal, Refusal::AssertionMalformed(_)), "{wrong:.80}");
+        }
+        assert!(UnverifiedAssertion::parse(&good, good.len()).is_ok());
+        assert!(UnverifiedAssertion::parse(&good, good.len() - 1).is_err());
+    }
+
+    #[test]
+    fn mistyped_members_are_refused_not_taken_as_absent() {
+        for (member, values) in [
+            ("iss", &["null", "0", "{}", "[\"https://i\"]", "true"][..]),
+            ("sub", &["null", "0", "{}", "[\"s\"]"]),
+            ("aud", &["null", "0", "{}", "[1]", "[\"a\",1]", "[[\"a\"]]"]),
+            (
+                "exp",
+                &["null", "\"20\"", "true", "[20]", "-1", "1e400", "18446744073709551616", "\"2030-01-01\""],
+            ),
+            ("nbf", &["null", "\"20\"", "true", "[20]", "{}", "1e400"]),
+            ("iat", &["null", "\"10\"", "true", "1e400"]),
+            ("jti", &["null", "7"]),
+        ] {
+            for value in values {
+                let mut claims: Vec<String> = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"]
+                    .iter()
+                    .filter(|name| **name != member)
+                    .map(|name| {
+                        format!(
+                            "{name:?}:{}",
+                            if name.len() == 3 && "exp nbf iat".contains(name) { "1" } else { "\"x\"" }
+                        )
+                    })
+                    .collect();
+                assert!(parse(HEADER, &format!("{{{}}}", claims.join(","))).is_ok());
+                claims.push(format!("{member:?}:{value}"));
+                assert!(malformed(parse(HEADER, &format!("{{{}}}", claims.join(",")))), "{member} {value}");
+            }
+        }
+        for header in [
+            r#"{"alg":1}"#,
+            r#"{"alg":null}"#,
+            r#"{"alg":"RS256","kid":7}"#,
+            r#"{"alg":"RS256","kid":null}"#,
+            r#"{"alg":"RS256","typ":1}"#,
+        ] {
+            assert!(malformed(parse(header, CLAIMS)), "{header}");
+        }
+    }
+
+    #[test]
+    fn extensions_and_other_kinds_are_refused() {
+        for member in
+            [r#""crit":["exp"]"#, r#""crit":[]"#, r#""crit":"x""#, r#""b64":false"#, r#""b64":true"#]
+        {
+            assert!(malformed(parse(&format!(r#"{{"alg":"RS256",{member}}}"#), CLAIMS)), "{member}");
+        }
+        for kind in ["at+jwt", "dpop+jwt", "logout+jwt", "", "JWT "] {
+            let header = format!(r#"{{"alg":"RS256","typ":"{kind}"}}"#);
+            assert_eq!(parse(&header, CLAIMS).err(), Some(Refusal::AssertionKind(kind.to_owned())));
+        }
+        assert!(parse(r#"{"alg":"RS256","typ":"jwt"}"#, CLAIMS).is_ok());
+        assert!(parse(r#"{"alg":"RS256"}"#, CLAIMS).is_ok());
+        assert!(malformed(parse(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(257)), CLAIMS)));
+    }
+
+    #[test]
+    fn dates_may_be_decimal_and_audiences_a_list() {
+        let (_, claims) = parse(HEADER, r#"{"exp":1.79e9,"iat":10.9,"nbf":0,"aud":["a","b"]}"#).unwrap();
+        assert_eq!(
+            (claims.expires, claims.issued_at, claims.not_before),
+            (Some(1_790_000_000), Some(10), Some(0))
+        );
+        assert_eq!(claims.audiences, ["a", "b"]);
+        let many = vec!["a"; 33];
+        assert!(malformed(parse(HEADER, &serde_json::json!({ "aud": many }).to_string())));
+        for empty in [r#"{"aud":""}"#, r#"{"aud":[]}"#, r#"{"aud":["a",""]}"#, r#"{"iss":"","sub":""}"#] {
+            let (_, claims) = parse(HEADER, empty).unwrap();
+            assert!(claims.audiences.is_empty() && claims.issuer.is_none() && claims.subject.is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[A-Za-z0-9_.=-]{0,80}", raw in any::<Vec<u8>>()) {
+            let _ = UnverifiedAssertion::parse(&text, 64);
+            let _ = Claims::read(&raw);
+            let _ = Header::read(&raw);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Identities and their federated identity credentials.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ids::Guid;
+
+/// Who a token will be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name in the directory.
+    pub name: String,
+    /// The id that callers ask with, unique in its tenant.
+    pub client_id: Guid,
+    /// The id that role assignments name and tokens carry as `oid` and `sub`.
+    pub principal_id: Guid,
+    /// The ARM id, when the identity has a place in a subscription.
+    pub resource_id: Option<Arc<str>>,
+    /// Whether `resource_id` goes into tokens.
+    pub kind: IdentityKind,
+    /// A disabled identity gets nothing.
+    pub enabled: bool,
+    /// Where it lives, such as `eastus2`.
+    pub location: Option<String>,
+    /// Free texts.
+    pub tags: BTreeMap<String, String>,
+    /// At most [`super::rules::MAX_CREDENTIALS`].
+    pub credentials: Vec<Credential>,
+}
+
+/// What an identity is in Entra's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// A user-assigned managed identity; tokens carry its ARM id as `xms_mirid`.
+    UserAssigned,
+    /// An application's service principal.
+    Application,
+}
+
+impl IdentityKind {
+    /// As written in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UserAssigned => "user-assigned",
+            Self::Application => "application",
+        }
+    }
+}
+
+/// One federated identity credential: which external token may act as the identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Unique in its identity.
+    pub name: String,
+    /// Equal to `iss`, byte for byte.
+    pub issuer: Arc<str>,
+    /// Equal to `sub`, byte for byte.
+    pub subject: String,
+    /// Equal to an element of `aud`, byte for byte.
+    pub audience: String,
+    /// Whether it counts.
+    pub state: CredentialState,
+}
+
+/// Whether a credential counts. One that does not is as good as absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialState {
+    /// It counts.
+    Enabled,
+    /// Switched off in its own record.
+    Disabled,
+    /// Its issuer is switched off.
+    IssuerDisabled,
+}
+
+/// What a token presents for comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `sub`.
+    pub subject: &'a str,
+    /// The elements of `aud` that may match.
+    pub audiences: &'a [String],
+}
+
+/// One credential held against one token, field by field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparison {
+    /// Whether the credential counts at all.
+    pub state: CredentialState,
+    /// Whether the issuers are the same bytes.
+    pub issuer: bool,
+    /// Whether the subjects are the same bytes.
+    pub subject: bool,
+    /// Whether some presented audience is the same bytes.
+    pub audience: bool,
+}
+
+impl Credential {
+    /// The one comparison there is: serving and explaining both use it. Bytes, nothing else: no case, no trimming,
+    /// no Unicode normalisation, no patterns.
+    pub fn compare(&self, presented: Presented<'_>) -> Comparison {
+        Comparison {
+            state: self.state,
+            issuer: *self.issuer == *presented.issuer,
+            subject: self.subject == presented.subject,
+            audience: presented.audiences.contains(&self.audience),
+        }
+    }
+
+    /// Whether it counts and names this issuer.
+    pub fn names_issuer(&self, issuer: &str) -> bool {
+        self.state == CredentialState::Enabled && *self.issuer == *issuer
+    }
+}
+
+impl Comparison {
+    /// Everything fits.
+    pub fn matches(self) -> bool {
+        self.names_subject() && self.audience
+    }
+
+    /// Issuer and subject fit.
+    pub fn names_subject(self) -> bool {
+        self.state == CredentialState::Enabled && self.issuer && self.subject
+    }
+}

@@ -1,0 +1,25 @@
+//! The pure heart: what an assertion is, when it is true, whom it fits, what is minted for it.
+//!
+//! In reading order: [`assertion`] (bytes in), [`verify`] (is it true?), [`matching`] (whom does it fit?),
+//! [`authorize`] (what may they have?), [`token`] (what we say). [`refusal`] lists every way to say no.
+//!
+//! Deliberately absent: I/O, `async`, clocks, randomness. Time and random bytes are arguments.
+
+pub mod algorithm;
+pub mod assertion;
+pub mod authorize;
+pub mod credential;
+pub mod digest;
+pub mod directory;
+pub mod ids;
+pub mod json;
+pub mod jwk;
+pub mod keyset;
+pub mod matching;
+pub mod policy;
+pub mod refusal;
+pub mod resource;
+pub mod rules;
+pub mod scope;
+pub mod token;
+pub mod verify;

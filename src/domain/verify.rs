@@ -1,0 +1,147 @@
+//! From a claim to a fact: signature, then times and lifetime, then presence of subject and audience.
+
+use super::assertion::{Candidate, Claims};
+use super::keyset::KeySet;
+use super::policy::IssuerPolicy;
+use super::refusal::Refusal;
+
+/// An assertion that its issuer signed and that is valid now. Comes only from [`Candidate::verify`].
+#[derive(Debug)]
+pub struct Verified {
+    issuer: String,
+    subject: String,
+    audiences: Vec<String>,
+    may_match: bool,
+}
+
+impl Verified {
+    /// `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// `aud`, as presented: at least one.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The audiences that a credential's may equal: none of several, unless the issuer's policy lets one of them match.
+    pub fn matchable_audiences(&self) -> &[String] {
+        if self.may_match { &self.audiences } else { &[] }
+    }
+}
+
+impl Candidate<'_> {
+    /// Checks the signature with the issuer's published keys, then the times against `now`.
+    pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified, Refusal> {
+        let Self { assertion, algorithm, policy } = self;
+        let claims = assertion.claims;
+        let message = assertion.signing_input.as_bytes();
+        let named = keys.candidates(assertion.header.key_id.as_deref(), algorithm).ok_or_else(|| {
+            Refusal::KeyUnknown {
+                key_id: assertion.header.key_id.clone().unwrap_or_default(),
+                issuer: claims.issuer.clone().unwrap_or_default(),
+            }
+        })?;
+        if !named.iter().any(|key| key.verify_sig(message, &assertion.signature).is_ok()) {
+            return Err(Refusal::Signature);
+        }
+        check_times(&claims, policy, now)?;
+        Ok(Verified {
+            issuer: claims.issuer.ok_or(Refusal::ClaimAbsent("iss"))?,
+            subject: claims.subject.ok_or(Refusal::SubjectAbsent)?,
+            may_match: claims.audiences.len() == 1 || policy.multiple_audiences,
+            audiences: Some(claims.audiences)
+                .filter(|audiences| !audiences.is_empty())
+                .ok_or(Refusal::ClaimAbsent("aud"))?,
+        })
+    }
+}
+
+/// `exp` and `iat` are required, `nbf` is not (reference: oidc-issuers.md section 3.5). Sums saturate: dates are at most 2^53.
+fn check_times(claims: &Claims, policy: &IssuerPolicy, now: i64) -> Result<(), Refusal> {
+    let expires = claims.expires.ok_or(Refusal::ClaimAbsent("exp"))?;
+    let issued = claims.issued_at.ok_or(Refusal::ClaimAbsent("iat"))?;
+    let leeway = i64::try_from(policy.leeway.as_secs()).unwrap_or(0);
+    let valid_from = claims.not_before.unwrap_or(0);
+    let latest_start = now.saturating_add(leeway);
+    if now >= expires.saturating_add(leeway) || valid_from > latest_start {
+        return Err(Refusal::Time { now, valid_from, expires });
+    }
+    if issued > latest_start {
+        return Err(Refusal::Time { now, valid_from: issued, expires });
+    }
+    let longest = i64::try_from(policy.max_token_lifetime.as_secs()).unwrap_or(i64::MAX);
+    if expires.saturating_sub(issued) > longest {
+        return Err(Refusal::Lifetime { issued, expires });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn claims(issued: i64, expires: i64, not_before: Option<i64>) -> Claims {
+        Claims {
+            issuer: Some("https://i".into()),
+            subject: Some("s".into()),
+            audiences: vec!["a".into()],
+            expires: Some(expires),
+            not_before,
+            issued_at: Some(issued),
+            jwt_id: None,
+        }
+    }
+
+    fn check(claims: &Claims) -> Result<(), Refusal> {
+        check_times(claims, &IssuerPolicy::standard("https://i"), 10_000)
+    }
+
+    #[test]
+    fn times_hold_to_the_second_with_60_seconds_of_leeway() {
+        assert!(check(&claims(9_000, 9_941, None)).is_ok());
+        assert!(matches!(check(&claims(9_000, 9_940, None)), Err(Refusal::Time { .. })));
+        assert!(check(&claims(9_000, 20_000, Some(10_060))).is_ok());
+        assert!(matches!(
+            check(&claims(9_000, 20_000, Some(10_061))),
+            Err(Refusal::Time { valid_from: 10_061, .. })
+        ));
+        assert!(check(&claims(10_060, 20_000, None)).is_ok());
+        assert!(matches!(
+            check(&claims(10_061, 20_000, None)),
+            Err(Refusal::Time { valid_from: 10_061, .. })
+        ));
+    }
+
+    #[test]
+    fn lifetime_is_at_most_25_hours_unless_the_policy_is_tighter() {
+        assert!(check(&claims(10_000, 10_000 + 90_000, None)).is_ok());
+        assert!(matches!(check(&claims(10_000, 10_000 + 90_001, None)), Err(Refusal::Lifetime { .. })));
+        let policy = IssuerPolicy {
+            max_token_lifetime: Duration::from_secs(600),
+            leeway: Duration::ZERO,
+            ..IssuerPolicy::standard("https://i")
+        };
+        assert!(check_times(&claims(10_000, 10_600, None), &policy, 10_000).is_ok());
+        assert!(check_times(&claims(10_000, 10_601, None), &policy, 10_000).is_err());
+        assert!(check_times(&claims(10_001, 10_600, None), &policy, 10_000).is_err());
+    }
+
+    #[test]
+    fn both_times_are_required_and_extremes_do_not_wrap() {
+        let whole = claims(9_000, 20_000, None);
+        assert_eq!(check(&Claims { expires: None, ..whole.clone() }), Err(Refusal::ClaimAbsent("exp")));
+        assert_eq!(check(&Claims { issued_at: None, ..whole }), Err(Refusal::ClaimAbsent("iat")));
+        assert!(check(&claims(0, 1 << 53, None)).is_err());
+        assert!(check(&claims(1 << 53, 1 << 53, Some(1 << 53))).is_err());
+        assert!(check_times(&claims(0, 0, None), &IssuerPolicy::standard("i"), i64::MAX).is_err());
+    }
+}
