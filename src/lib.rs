@@ -3,6 +3,7 @@
 //! Read in this order: [`domain`] (what is decided), `exchange` (in which order), `wire` (how it looks from outside).
 //! ARCHITECTURE.md has the map.
 
+pub mod audit;
 pub mod clock;
 pub mod document;
 pub mod domain;

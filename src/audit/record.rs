@@ -1,0 +1,186 @@
+//! What one line says. Names follow Entra's service-principal sign-in log.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::clock::UnixTime;
+
+/// A text that a stranger may have chosen: at most 600 characters, the longest that a credential can name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Text(Box<str>);
+
+const LONGEST: usize = 600;
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        if text.len() <= LONGEST || text.char_indices().nth(LONGEST).is_none() {
+            return Self(text.into());
+        }
+        // The mark keeps a cut text from passing for a configured one.
+        Self(text.chars().take(LONGEST - 1).chain("…".chars()).collect())
+    }
+}
+
+/// How a decision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// A token was minted.
+    Granted,
+    /// No token.
+    #[default]
+    Refused,
+}
+
+/// The result in the words of Entra.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The number after `AADSTS`; 0 for a grant.
+    pub error_code: u32,
+    /// A word from a closed set: aggregates are kept by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// What the caller may not learn: what is configured, and how it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_details: Option<Text>,
+}
+
+/// What the assertion said, as far as it was read.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Assertion {
+    /// `iss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Text>,
+    /// `sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Text>,
+    /// `aud`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Text>,
+    /// `jti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_id: Option<Text>,
+    /// `kid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<Text>,
+    /// SHA-256 of the compact form, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// One decision. It has no place for a token or a signature.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// When it was decided.
+    #[serde(rename = "createdDateTime", serialize_with = "rfc3339")]
+    pub created: UnixTime,
+    /// The caller's own id for the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Text>,
+    /// Our id of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Text>,
+    /// The tenant, as asked for until it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<Text>,
+    /// The identity's name; only when it is one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_name: Option<String>,
+    /// The identity's client id, as asked for until it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<Text>,
+    /// The identity's principal id; only when it is one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_principal_id: Option<String>,
+    /// The resource's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_display_name: Option<String>,
+    /// The resource in the form in which it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Text>,
+    /// The credential that matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub federated_credential_name: Option<String>,
+    /// Code and reason.
+    pub status: Status,
+    /// Granted or refused.
+    pub outcome: Outcome,
+    /// Whether the signature held; before it does, everything the assertion says is hearsay.
+    pub verified: bool,
+    /// What the assertion said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Assertion>,
+    /// The roles in the token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// `uti` of the minted token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_token_identifier: Option<String>,
+    /// The client's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<IpAddr>,
+    /// How long the decision took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_micros: Option<u64>,
+    /// The digest of the directory that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory_digest: Option<String>,
+    /// The dialect of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<&'static str>,
+    /// For how many decisions the line stands, when it is not one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// A time outside the years that RFC 3339 can write is a fault of the machine's clock; the line is still worth having.
+fn rfc3339<S: Serializer>(seconds: &UnixTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = OffsetDateTime::from_unix_timestamp(*seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    serializer.serialize_str(&time.format(&Rfc3339).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_reads_like_a_sign_in() {
+        let record = Record {
+            created: 1_790_000_000,
+            correlation_id: Some("c\n1".into()),
+            identity_name: Some("id-payments-prod".into()),
+            outcome: Outcome::Granted,
+            verified: true,
+            assertion: Some(Assertion { jwt_id: Some("j".into()), ..Assertion::default() }),
+            roles: vec!["Reader".into()],
+            ip_address: Some(IpAddr::from([127, 0, 0, 1])),
+            dialect: Some("entra"),
+            ..Record::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&record).unwrap(),
+            concat!(
+                r#"{"createdDateTime":"2026-09-21T14:13:20Z","correlationId":"c\n1","#,
+                r#""identityName":"id-payments-prod","status":{"errorCode":0},"outcome":"granted","#,
+                r#""verified":true,"assertion":{"jwtId":"j"},"roles":["Reader"],"ipAddress":"127.0.0.1","#,
+                r#""dialect":"entra"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_by_characters_and_marked() {
+        let fits = "é".repeat(600);
+        assert_eq!(Text::from(&*fits), Text(fits.into()));
+        let Text(cut) = Text::from(&*"é".repeat(601));
+        assert_eq!(cut.chars().count(), 600);
+        assert!(cut.ends_with("é…"));
+    }
+}
