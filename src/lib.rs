@@ -7,4 +7,6 @@ pub mod audit;
 pub mod clock;
 pub mod document;
 pub mod domain;
+pub mod files;
 pub mod net;
+pub mod signing;

@@ -1,0 +1,181 @@
+//! One signing key: parsed once, its token headers encoded once.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, CommonParameters, EllipticCurve, EllipticCurveKeyParameters, EllipticCurveKeyType,
+    Jwk, PublicKeyUse, RSAKeyParameters, RSAKeyType, ThumbprintHash,
+};
+use jsonwebtoken::{Algorithm, Header};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde::Serialize;
+
+use super::SigningFailed;
+use crate::clock::UnixTime;
+use crate::domain::resource::{SigningAlgorithm, TokenVersion};
+
+/// A private key that can sign, and what is published of it.
+pub(super) struct SigningKey {
+    pair: Pair,
+    public: Jwk,
+    id: String,
+    signs_from: UnixTime,
+    /// `base64url(header) + "."`, for v1.0 and v2.0 tokens.
+    headers: [String; 2],
+}
+
+enum Pair {
+    Rsa(Box<RsaKeyPair>),
+    Ecdsa(Box<EcdsaKeyPair>),
+}
+
+impl SigningKey {
+    /// Reads a key file: a PKCS#8 private key and, for RSA, its certificate. The key id follows from the content.
+    pub(super) fn from_pem(
+        pem: &[u8],
+        algorithm: SigningAlgorithm,
+        signs_from: UnixTime,
+    ) -> Result<Self, &'static str> {
+        let private = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| "holds no PKCS#8 private key")?;
+        let (pair, mut public) = match algorithm {
+            SigningAlgorithm::Rs256 => {
+                let pair = RsaKeyPair::from_pkcs8(private.secret_pkcs8_der())
+                    .map_err(|_| "holds no usable RSA key")?;
+                let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| "holds no certificate")?;
+                let public = rsa_jwk(&pair, &certificate);
+                (Pair::Rsa(Box::new(pair)), public)
+            }
+            SigningAlgorithm::Es256 => {
+                let pair =
+                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.secret_pkcs8_der())
+                        .map_err(|_| "holds no usable P-256 key")?;
+                let public = ec_jwk(pair.public_key().as_ref());
+                (Pair::Ecdsa(Box::new(pair)), public)
+            }
+        };
+        let thumbprint = public.common.x509_sha1_fingerprint.clone();
+        let id = match &thumbprint {
+            Some(x5t) => x5t.clone(),
+            None => public.thumbprint(ThumbprintHash::SHA256).map_err(|_| "has no thumbprint")?,
+        };
+        public.common.key_id = Some(id.clone());
+        let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
+        Ok(Self { pair, public, id, signs_from, headers })
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn public(&self) -> &Jwk {
+        &self.public
+    }
+
+    pub(super) fn signs_from(&self) -> UnixTime {
+        self.signs_from
+    }
+
+    pub(super) fn algorithm(&self) -> SigningAlgorithm {
+        match self.pair {
+            Pair::Rsa(_) => SigningAlgorithm::Rs256,
+            Pair::Ecdsa(_) => SigningAlgorithm::Es256,
+        }
+    }
+
+    /// Makes a compact JWS.
+    pub(super) fn sign(
+        &self,
+        version: TokenVersion,
+        claims: &impl Serialize,
+    ) -> Result<String, SigningFailed> {
+        let header = &self.headers[usize::from(version == TokenVersion::V2)];
+        let claims = serde_json::to_vec(claims).map_err(|_| SigningFailed)?;
+        let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 352);
+        jwt.push_str(header);
+        URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+        let signature = self.pair.sign(jwt.as_bytes())?;
+        jwt.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+        Ok(jwt)
+    }
+}
+
+impl Pair {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed> {
+        match self {
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                    .map_err(|_| SigningFailed)?;
+                Ok(signature)
+            }
+            Self::Ecdsa(pair) => {
+                let signature = pair.sign(&SystemRandom::new(), message).map_err(|_| SigningFailed)?;
+                Ok(signature.as_ref().to_vec())
+            }
+        }
+    }
+}
+
+/// The header of tokens; `x5t`, where there is one, equals `kid`: passport-azure-ad looks for it among the kids.
+fn header(algorithm: SigningAlgorithm, id: &str, x5t: Option<String>) -> String {
+    let algorithm = match algorithm {
+        SigningAlgorithm::Rs256 => Algorithm::RS256,
+        SigningAlgorithm::Es256 => Algorithm::ES256,
+    };
+    let header = Header { kid: Some(id.to_owned()), x5t, ..Header::new(algorithm) };
+    let json = serde_json::to_vec(&header).unwrap_or_default();
+    format!("{}.", URL_SAFE_NO_PAD.encode(json))
+}
+
+fn rsa_jwk(pair: &RsaKeyPair, certificate: &CertificateDer<'_>) -> Jwk {
+    let public = pair.public_key();
+    Jwk {
+        common: CommonParameters {
+            public_key_use: Some(PublicKeyUse::Signature),
+            x509_chain: Some(vec![STANDARD.encode(certificate)]),
+            x509_sha1_fingerprint: Some(
+                URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate.as_ref()).as_ref()),
+            ),
+            ..CommonParameters::default()
+        },
+        algorithm: AlgorithmParameters::RSA(RSAKeyParameters {
+            key_type: RSAKeyType::RSA,
+            n: URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero()),
+            e: URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero()),
+        }),
+    }
+}
+
+/// From an uncompressed point: 4, then both coordinates.
+fn ec_jwk(point: &[u8]) -> Jwk {
+    let (x, y) = point[1..].split_at((point.len() - 1) / 2);
+    Jwk {
+        common: CommonParameters {
+            public_key_use: Some(PublicKeyUse::Signature),
+            ..CommonParameters::default()
+        },
+        algorithm: AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
+            key_type: EllipticCurveKeyType::EC,
+            curve: EllipticCurve::P256,
+            x: URL_SAFE_NO_PAD.encode(x),
+            y: URL_SAFE_NO_PAD.encode(y),
+        }),
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("id", &self.id)
+            .field("algorithm", &self.algorithm())
+            .finish_non_exhaustive()
+    }
+}
