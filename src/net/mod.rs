@@ -1,1 +1,26 @@
-//! Sockets, TLS, limits and bodies; generic over a service.
+//! The room between the operating system's sockets and a service: accept, TLS, limits, bounded bodies.
+//!
+//! A [`Listener`] is bound first and serves later, so that port 0 and "port in use" are known before anything else
+//! starts. Each connection is a task of its own that speaks HTTP/2 or HTTP/1.1 as ALPN decided and is watched: a head
+//! that trickles in, or a connection on which nothing happens, is closed. Certificates come from files or from an
+//! authority of our own.
+//!
+//! Deliberately absent: tokens, routes, status codes of ours, admission (the service decides what it refuses), reading
+//! the clock for certificates (time is an argument), HTTP/2 without TLS, upgrades, and client certificates.
+
+mod body;
+mod certificate;
+mod connection;
+mod limits;
+mod listener;
+mod selfmade;
+mod tls;
+mod watch;
+
+pub use body::{BodyError, read};
+pub use certificate::{Certificate, TlsError};
+pub use connection::Peer;
+pub use limits::Limits;
+pub use listener::{Gauges, Listener, Setup};
+pub use selfmade::{Authority, authority};
+pub use tls::TlsSettings;

@@ -1,0 +1,145 @@
+//! What one client may cost: the `[limits]` section.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::document::{Reader, Size};
+
+/// Bounds on sizes, times and numbers of what comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Request body in bytes, 1KiB to 16MiB; 64KiB. Our longest honest request is an assertion and a few parameters.
+    pub body: usize,
+    /// Assertion in bytes, 1KiB to 1MiB and at most `body`; 16KiB. Platforms' tokens are below 4KiB.
+    pub assertion: usize,
+    /// Request line and headers in bytes, 8KiB to 1MiB; 64KiB. There may be at most 100 headers in any case.
+    pub head: usize,
+    /// From the first byte of an HTTP/1 head to its last, and for the TLS handshake, 1s to 5m; 10s.
+    pub header_timeout: Duration,
+    /// How long a connection may stay open with no request in flight, 1s to 1h; 60s.
+    pub idle_timeout: Duration,
+    /// Open connections, 1 to 1000000; 10000. One more is closed as soon as it is accepted.
+    pub connections: usize,
+    /// Requests being worked on, 1 to 100000; 1024. The service that admits requests applies it.
+    pub in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 64 << 10,
+            assertion: 16 << 10,
+            head: 64 << 10,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            connections: 10_000,
+            in_flight: 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// Reads the keys of the section; the caller opens and finishes it.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let default = Self::default();
+        let limits = Self {
+            body: size(reader, "body", default.body, 1 << 10..=16 << 20),
+            assertion: size(reader, "assertion", default.assertion, 1 << 10..=1 << 20),
+            // hyper panics below 8 KiB.
+            head: size(reader, "head", default.head, 8 << 10..=1 << 20),
+            header_timeout: seconds(reader, "header_timeout", default.header_timeout, 1..=300),
+            idle_timeout: seconds(reader, "idle_timeout", default.idle_timeout, 1..=3600),
+            connections: count(reader, "connections", default.connections, 1..=1_000_000),
+            in_flight: count(reader, "in_flight", default.in_flight, 1..=100_000),
+        };
+        if limits.assertion > limits.body {
+            let (assertion, body) = (show(Size(limits.assertion)), show(Size(limits.body)));
+            let message = format!("{assertion} can never be reached: the body is at most {body}");
+            reader.problem("assertion", message, "raise limits.body or lower limits.assertion");
+        }
+        limits
+    }
+}
+
+fn size(reader: &mut Reader<'_>, key: &'static str, default: usize, bounds: RangeInclusive<usize>) -> usize {
+    reader.bounded(key, Size(default), Size(*bounds.start())..=Size(*bounds.end()), show).0
+}
+
+fn seconds(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    default: Duration,
+    bounds: RangeInclusive<u64>,
+) -> Duration {
+    let bounds = Duration::from_secs(*bounds.start())..=Duration::from_secs(*bounds.end());
+    reader.bounded(key, default, bounds, |value| humantime::format_duration(value).to_string())
+}
+
+fn count(reader: &mut Reader<'_>, key: &'static str, default: usize, bounds: RangeInclusive<u64>) -> usize {
+    let fallback = u64::try_from(default).unwrap_or(u64::MAX);
+    let value = reader.bounded(key, fallback, bounds, |value| value.to_string());
+    usize::try_from(value).unwrap_or(default)
+}
+
+fn show(Size(bytes): Size) -> String {
+    match bytes {
+        _ if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        _ if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Document, Problems};
+
+    fn read(text: &str) -> (Limits, Vec<String>) {
+        let problems = Problems::default();
+        let mut reader = Document::parse("f.toml", text, &problems).reader(&problems);
+        let limits = Limits::read(&mut reader);
+        reader.finish();
+        (limits, problems.into_vec().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn absent_keys_take_the_defaults() {
+        assert_eq!(read(""), (Limits::default(), vec![]));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "body = \"1MiB\"\nassertion = \"8KiB\"\nhead = \"32KiB\"\nheader_timeout = \"5s\"\n\
+                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\n";
+        let expected = Limits {
+            body: 1 << 20,
+            assertion: 8 << 10,
+            head: 32 << 10,
+            header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(120),
+            connections: 50,
+            in_flight: 7,
+        };
+        assert_eq!(read(text), (expected, vec![]));
+    }
+
+    #[test]
+    fn values_out_of_range_are_told_with_their_bounds() {
+        let (limits, problems) = read("head = \"4KiB\"\nidle_timeout = \"2h\"\nconnections = 0\n");
+        assert_eq!(limits, Limits::default());
+        assert_eq!(
+            problems,
+            [
+                "f.toml:1: head: 4KiB is out of range: expected 8KiB to 1MiB",
+                "f.toml:2: idle_timeout: 2h is out of range: expected 1s to 1h",
+                "f.toml:3: connections: 0 is out of range: expected 1 to 1000000",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_assertion_fits_its_body() {
+        let (_, problems) = read("body = \"8KiB\"\n");
+        assert!(problems[0].contains("16KiB can never be reached: the body is at most 8KiB"), "{problems:?}");
+    }
+}
