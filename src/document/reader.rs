@@ -81,6 +81,15 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// As [`Reader::one_of`], and the key must be there.
+    pub fn need_one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.need::<String>(key);
+            return None;
+        }
+        self.one_of(key, words)
+    }
+
     /// A list of values; `None` when the key is absent.
     pub fn list<T: Field>(&mut self, key: &'static str) -> Option<Vec<T>> {
         let node = self.take(key)?;
