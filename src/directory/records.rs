@@ -35,14 +35,8 @@ fn text(
 /// Reads an identity without its credentials.
 pub(super) fn identity(reader: &mut Reader<'_>) -> Option<Identity> {
     let name = text(reader, "name", |name| rules::name(name, 128));
-    let kind = reader.one_of(
-        "kind",
-        &[("user-assigned", IdentityKind::UserAssigned), ("application", IdentityKind::Application)],
-    );
-    let kind = kind.or_else(|| {
-        reader.need::<String>("kind");
-        None
-    });
+    let kinds = [IdentityKind::UserAssigned, IdentityKind::Application].map(|kind| (kind.name(), kind));
+    let kind = reader.need_one_of("kind", &kinds);
     let place = place(reader, kind == Some(IdentityKind::UserAssigned));
     let client_id = reader.need::<Guid>("client_id");
     let principal_id = reader.need::<Guid>("principal_id");
