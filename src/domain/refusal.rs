@@ -267,6 +267,50 @@ impl Reason {
             Self::Internal => "internal",
         }
     }
+
+    /// The number after `AADSTS` (reference: entra-token-service.md section 2.3).
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Method => 900_561,
+            Self::Path => 90_023,
+            Self::BodyTooLarge | Self::BodyTooSlow => 90_013,
+            Self::Malformed => 9_002_313,
+            Self::MissingParameter => 900_144,
+            Self::GrantType => 70_003,
+            Self::Scope => 1_002_012,
+            Self::AssertionAbsent => 7_000_216,
+            Self::TenantAbsent => 50_059,
+            Self::TenantNil => 900_021,
+            Self::TenantForm => 900_023,
+            Self::TenantUnknown => 90_002,
+            Self::ClientNil => 700_038,
+            Self::ClientUnknown => 700_016,
+            Self::ClientDisabled => 7_000_112,
+            Self::AssertionMalformed => 50_027,
+            Self::AssertionKind => 5_002_727,
+            Self::ClaimAbsent => 90_014,
+            Self::OwnIssuer => 700_231,
+            Self::NoCredential => 70_025,
+            Self::IssuerUnnamed => 700_211,
+            Self::AlgorithmRefused => 5_002_738,
+            Self::KeyIdAbsent => 5_002_723,
+            Self::IssuerUnavailable => 50_166,
+            Self::KeyUnknown => 7_000_272,
+            Self::Signature => 700_027,
+            Self::Time => 700_024,
+            Self::Lifetime => 70_023,
+            Self::SubjectAbsent => 700_022,
+            Self::SubjectUnmatched => 700_213,
+            Self::AudienceUnmatched => 700_212,
+            Self::ResourceUnknown => 500_011,
+            Self::NotAssigned => 501_051,
+            Self::InstanceUnknown => 50_049,
+            Self::Overloaded => 90_024,
+            Self::AuditUnavailable => 90_033,
+            Self::SigningUnavailable => 90_006,
+            Self::Internal => 90_020,
+        }
+    }
 }
 
 impl Refusal {

@@ -1,0 +1,157 @@
+//! The spine: one sequence for every dialect.
+//!
+//! [`Exchange::decide`] is the whole security argument on one screen. Each step yields a type that only it can make
+//! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
+
+mod observed;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::audit::Audit;
+use crate::clock::{Clock, Stopwatch, random};
+use crate::domain::assertion::UnverifiedAssertion;
+use crate::domain::authorize::authorize;
+use crate::domain::directory::Directory;
+use crate::domain::ids::Guid;
+use crate::domain::matching;
+use crate::domain::refusal::{Outage, Refusal};
+use crate::domain::resource::Target;
+use crate::metrics::{Dialect, Metrics};
+use crate::signing::{Keys, Token};
+use crate::trust::Issuers;
+
+use observed::Observed;
+
+/// What a dialect makes of a request: every syntax rule is kept, nothing is looked up yet.
+pub struct TokenRequest {
+    /// The tenant as the path names it.
+    pub tenant: String,
+    /// `client_id` as presented.
+    pub client: String,
+    /// The resource asked for. Whether it exists is answered only to who has been matched.
+    pub target: Target,
+    /// The external token, trimmed.
+    pub assertion: String,
+}
+
+/// Who calls and how, for the record.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// Our id of the request.
+    pub trace: Guid,
+    /// The caller's id of the call, or one of ours.
+    pub correlation: Guid,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The dialect.
+    pub dialect: Dialect,
+}
+
+/// Everything that an exchange needs.
+pub struct Exchange {
+    /// The snapshot; each request loads it once.
+    pub directory: ArcSwap<Directory>,
+    /// External issuers' keys.
+    pub issuers: Issuers,
+    /// Our keys.
+    pub keys: Keys,
+    /// The record of decisions.
+    pub audit: Audit,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+    /// Longest assertion, in bytes.
+    pub assertion_limit: usize,
+}
+
+impl Exchange {
+    /// Decides a request, and measures and records the decision whatever it is. `request` is what the dialect made of
+    /// it, so that its refusals are recorded too.
+    pub async fn exchange(
+        &self,
+        tenant: &str,
+        request: Result<TokenRequest, Refusal>,
+        call: &Call,
+    ) -> Result<Token, Refusal> {
+        let watch = Stopwatch::start();
+        let mut seen = Observed::new(tenant, call, self.clock.now());
+        let decision = match &request {
+            Ok(request) => self.decide(request, &mut seen).await,
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let decision = match decision {
+            Ok(token) => {
+                let recorded = self.audit.grant(seen.granted(&token, watch.elapsed())).await;
+                recorded.map(|()| token).map_err(|_| Refusal::Unavailable(Outage::Audit))
+            }
+            Err(refusal) => {
+                self.audit.refusal(seen.refused(&refusal, watch.elapsed()));
+                Err(refusal)
+            }
+        };
+        self.observe(&decision, call, watch);
+        decision
+    }
+
+    async fn decide(&self, request: &TokenRequest, seen: &mut Observed) -> Result<Token, Refusal> {
+        let directory = self.directory.load_full();
+        seen.directory(&directory, &request.target);
+
+        // Who is asked for. The resource's syntax has been checked by its type; its existence comes much later.
+        let tenant = directory.tenant(&request.tenant)?;
+        let identity = tenant
+            .identity(&request.client, &request.tenant)
+            .inspect_err(|_| seen.client(&request.client))?;
+        seen.identity(tenant, identity);
+
+        // What the assertion looks like; of what it says, only the issuer may be used.
+        let assertion = UnverifiedAssertion::parse(&request.assertion, self.assertion_limit)?;
+        seen.assertion(&assertion, &request.assertion);
+
+        // No outbound request is ever caused by an issuer that no credential of this identity names.
+        let policy = directory.trusted(identity, assertion.unverified_issuer()?)?;
+        let candidate = assertion.admit(policy)?;
+
+        // The one place that may wait for the network.
+        let keys = self.issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
+            seen.issuer_fault(&unavailable);
+            Refusal::IssuerUnavailable {
+                issuer: policy.issuer.to_string(),
+                retry_after: unavailable.retry_after,
+            }
+        })?;
+
+        // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
+        let now = self.clock.now();
+        let verified = candidate.verify(&keys, now)?;
+        seen.verified();
+
+        // Whom does it fit, and what may they have?
+        let matched = matching::find(tenant, identity, &verified)?;
+        seen.matched(&matched);
+        let grant = authorize(&matched, &request.target, &request.tenant)?;
+        seen.authorized(&grant);
+
+        self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing))
+    }
+
+    /// Metrics and the log line. A grant's record is its audit line, so its log line is for debugging only.
+    fn observe(&self, decision: &Result<Token, Refusal>, call: &Call, watch: Stopwatch) {
+        let seconds = watch.elapsed().as_secs_f64();
+        match decision {
+            Ok(_) => {
+                self.metrics.granted(call.dialect, seconds);
+                tracing::debug!(correlation = %call.correlation, client = %call.client, "granted");
+            }
+            Err(refusal) => {
+                let reason = refusal.reason();
+                self.metrics.refused(call.dialect, reason, seconds);
+                observed::log_refusal(refusal, call, self.clock.now());
+            }
+        }
+    }
+}

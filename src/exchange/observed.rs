@@ -1,0 +1,131 @@
+//! What is known of a request as it goes through the spine, for the record and the log.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::Call;
+use crate::audit::{Assertion, Outcome, Record, Status};
+use crate::clock::UnixTime;
+use crate::domain::assertion::UnverifiedAssertion;
+use crate::domain::authorize::Grant;
+use crate::domain::credential::Identity;
+use crate::domain::digest::hex;
+use crate::domain::directory::{Directory, Tenant};
+use crate::domain::matching::Match;
+use crate::domain::refusal::Refusal;
+use crate::domain::resource::Target;
+use crate::signing::Token;
+use crate::trust::Unavailable;
+
+/// The record of one decision in the making. It learns facts as the spine establishes them.
+pub(super) struct Observed(Record);
+
+impl Observed {
+    pub(super) fn new(tenant: &str, call: &Call, now: UnixTime) -> Self {
+        Self(Record {
+            created: now,
+            trace_id: Some(call.trace.to_string().as_str().into()),
+            correlation_id: Some(call.correlation.to_string().as_str().into()),
+            tenant_id: Some(tenant.into()),
+            ip_address: Some(call.client),
+            dialect: Some(call.dialect.label()),
+            ..Record::default()
+        })
+    }
+
+    pub(super) fn directory(&mut self, directory: &Directory, target: &Target) {
+        self.0.directory_digest = Some(directory.digest().to_owned());
+        self.0.resource = Some((&*target.audience()).into());
+    }
+
+    pub(super) fn client(&mut self, client: &str) {
+        self.0.app_id = Some(client.into());
+    }
+
+    pub(super) fn identity(&mut self, tenant: &Tenant, identity: &Identity) {
+        self.0.tenant_id = Some(tenant.id.to_string().as_str().into());
+        self.0.identity_name = Some(identity.name.clone());
+        self.0.app_id = Some(identity.client_id.to_string().as_str().into());
+        self.0.service_principal_id = Some(identity.principal_id.to_string());
+    }
+
+    /// Notes what the assertion says of itself, and the digest by which it can be found again without being kept.
+    pub(super) fn assertion(&mut self, assertion: &UnverifiedAssertion<'_>, compact: &str) {
+        let said = assertion.hearsay();
+        let audience = said.audiences.join(", ");
+        self.0.assertion = Some(Assertion {
+            issuer: said.issuer.as_deref().map(Into::into),
+            subject: said.subject.as_deref().map(Into::into),
+            audience: (!audience.is_empty()).then(|| audience.as_str().into()),
+            jwt_id: said.jwt_id.as_deref().map(Into::into),
+            key_id: said.key_id.as_deref().map(Into::into),
+            digest: Some(hex(digest(&SHA256, compact.as_bytes()).as_ref())),
+        });
+    }
+
+    /// Why an issuer's keys could not be had: for the operator, never for the caller.
+    pub(super) fn issuer_fault(&mut self, unavailable: &Unavailable) {
+        self.0.status.additional_details = Some(unavailable.fault.to_string().as_str().into());
+    }
+
+    pub(super) fn verified(&mut self) {
+        self.0.verified = true;
+    }
+
+    pub(super) fn matched(&mut self, matched: &Match<'_>) {
+        self.0.federated_credential_name = Some(matched.credential().name.clone());
+    }
+
+    pub(super) fn authorized(&mut self, grant: &Grant) {
+        self.0.roles = grant.roles().iter().map(ToString::to_string).collect();
+    }
+
+    pub(super) fn granted(self, token: &Token, duration: Duration) -> Record {
+        Record {
+            outcome: Outcome::Granted,
+            unique_token_identifier: Some(token.uti.clone()),
+            duration_micros: Some(micros(duration)),
+            ..self.0
+        }
+    }
+
+    pub(super) fn refused(self, refusal: &Refusal, duration: Duration) -> Record {
+        let reason = refusal.reason();
+        let additional_details = self.0.status.additional_details.clone();
+        Record {
+            outcome: Outcome::Refused,
+            status: Status { error_code: reason.code(), reason: Some(reason.label()), additional_details },
+            duration_micros: Some(micros(duration)),
+            ..self.0
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Lines a second that refusals may write to the log; the audit record and the metrics have them all.
+const LINES_A_SECOND: u32 = 20;
+
+/// Logs a refusal by code and correlation id, nothing of what was presented. Our own faults are warnings.
+pub(super) fn log_refusal(refusal: &Refusal, call: &Call, now: UnixTime) {
+    static SECOND: AtomicI64 = AtomicI64::new(0);
+    static LINES: AtomicU32 = AtomicU32::new(0);
+    if SECOND.swap(now, Ordering::Relaxed) != now {
+        LINES.store(0, Ordering::Relaxed);
+    }
+    if LINES.fetch_add(1, Ordering::Relaxed) >= LINES_A_SECOND {
+        return;
+    }
+    let reason = refusal.reason();
+    let (code, reason) = (reason.code(), reason.label());
+    match refusal {
+        Refusal::Unavailable(_) | Refusal::IssuerUnavailable { .. } => {
+            tracing::warn!(code, reason, correlation = %call.correlation, client = %call.client, "refused");
+        }
+        _ => tracing::info!(code, reason, correlation = %call.correlation, client = %call.client, "refused"),
+    }
+}

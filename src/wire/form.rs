@@ -1,0 +1,107 @@
+//! `application/x-www-form-urlencoded`, strictly: what can be read in two ways is refused, not repaired.
+
+use std::borrow::Cow;
+
+/// The parameters of one form, each there once. Parameters without a value count as absent (RFC 6749 section 3.2).
+#[derive(Debug)]
+pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+/// Why a body is not a form that we read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A name occurs twice.
+    Repeated,
+    /// A percent sign without two hex digits, or bytes that are not UTF-8.
+    Encoding,
+}
+
+impl<'a> Form<'a> {
+    /// Reads a body.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
+        let mut pairs = Vec::with_capacity(8);
+        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&pair[..at], &pair[at + 1..]),
+                None => (pair, &[][..]),
+            };
+            pairs.push((decode(name)?, decode(value)?));
+        }
+        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|two| two[0] == two[1]) {
+            return Err(Fault::Repeated);
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The value of a parameter that is there and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_ref())
+    }
+}
+
+fn decode(text: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| Fault::Encoding);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        (rest, _) = match first {
+            b'+' => (tail, bytes.push(b' ')),
+            b'%' => {
+                let (high, low) = (tail.first().and_then(digit), tail.get(1).and_then(digit));
+                let (Some(high), Some(low)) = (high, low) else { return Err(Fault::Encoding) };
+                (&tail[2..], bytes.push(high << 4 | low))
+            }
+            byte => (tail, bytes.push(*byte)),
+        };
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Fault::Encoding)
+}
+
+fn digit(byte: &u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_once_values_decoded_empty_is_absent() {
+        let form = Form::parse(b"a=1&&b=x%20y+z%C3%A9&c=&d&%61b=2&e=a;b=c").unwrap();
+        assert_eq!(form.get("a"), Some("1"));
+        assert_eq!(form.get("b"), Some("x y z\u{e9}"));
+        assert_eq!((form.get("c"), form.get("d"), form.get("ab")), (None, None, Some("2")));
+        assert_eq!(form.get("e"), Some("a;b=c"));
+        for repeated in ["a=1&a=1", "a=1&%61=2", "a&a", "x=&x="] {
+            assert_eq!(Form::parse(repeated.as_bytes()).unwrap_err(), Fault::Repeated, "{repeated}");
+        }
+        for broken in [&b"a=%"[..], b"a=%z1", b"a=%1", b"%=1", b"a=%ff", b"a=\xff"] {
+            assert_eq!(Form::parse(broken).unwrap_err(), Fault::Encoding, "{broken:?}");
+        }
+        assert!(Form::parse(&b"&".repeat(100_000)).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(name in "[a-z]{1,9}", value in "\\PC{1,40}") {
+            let body: String = url::form_urlencoded::Serializer::new(String::new()).append_pair(&name, &value).finish();
+            let form = Form::parse(body.as_bytes()).unwrap();
+            prop_assert_eq!(form.get(&name), Some(value.as_str()));
+        }
+
+        #[test]
+        fn never_panics(body in any::<Vec<u8>>()) {
+            let _ = Form::parse(&body);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Instance discovery (reference: entra-token-service.md section 3.3): tells MSAL that this host is an authority.
+//! MSAL asks Microsoft's host by default; a client that is re-pointed by DNS or told to asks here.
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::json;
+use url::{Url, form_urlencoded};
+
+use super::discovery::host;
+use super::response::{Ids, Wire};
+use crate::domain::directory::Directory;
+use crate::domain::refusal::Refusal;
+
+/// An authority may be remembered for a day.
+const MAX_AGE: u64 = 86_400;
+
+/// Answers `GET /common/discovery/instance?authorization_endpoint=…&api-version=…`.
+pub fn discovery(
+    wire: &Wire,
+    directory: &Directory,
+    query: &str,
+    ids: &Ids,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let parameter =
+        |name: &str| form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, v)| v);
+    let endpoint = parameter("authorization_endpoint").ok_or(Refusal::InstanceUnknown)?;
+    let endpoint = Url::parse(&endpoint).map_err(|_| Refusal::InstanceUnknown)?;
+    let ours = Url::parse(&wire.public_url).map_err(|_| Refusal::InstanceUnknown)?;
+    if endpoint.origin() != ours.origin() {
+        return Err(Refusal::InstanceUnknown);
+    }
+    let tenant = endpoint.path_segments().and_then(|mut segments| segments.next()).unwrap_or_default();
+    let segment = match directory.tenant(tenant) {
+        Ok(tenant) => tenant.id.to_string(),
+        Err(Refusal::TenantAbsent) => tenant.to_ascii_lowercase(),
+        Err(refusal) => return Err(refusal),
+    };
+    let host = host(&wire.public_url);
+    let mut body = json!({
+        "tenant_discovery_endpoint": format!("{}/{segment}/v2.0/.well-known/openid-configuration", wire.public_url),
+        "api-version": "1.1",
+        "metadata": [{ "preferred_network": host, "preferred_cache": host, "aliases": [host] }],
+    });
+    // Version 1.0, with which MSAL Python asks, has no metadata.
+    if parameter("api-version").as_deref() == Some("1.0") {
+        body =
+            json!({ "tenant_discovery_endpoint": body["tenant_discovery_endpoint"], "api-version": "1.0" });
+    }
+    Ok(wire.document(&body, MAX_AGE, ids))
+}

@@ -1,0 +1,125 @@
+//! Ids and headers that every answer shares.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::aadsts::{self, Surface};
+use crate::clock::{Clock, random};
+use crate::domain::ids::Guid;
+use crate::domain::refusal::Refusal;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+
+/// The two ids of a request: ours, and the caller's.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    /// `x-ms-request-id` and `trace_id`.
+    pub trace: Guid,
+    /// `correlation_id`: the caller's `client-request-id` when that is a GUID, else fresh.
+    pub correlation: Guid,
+    echo: bool,
+}
+
+impl Ids {
+    /// From a request's headers.
+    pub fn of(request: &Parts) -> Self {
+        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            trace: Guid::from_random(random()),
+            correlation: header("client-request-id")
+                .and_then(Guid::parse)
+                .unwrap_or_else(|| Guid::from_random(random())),
+            echo: header("return-client-request-id").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+        }
+    }
+}
+
+/// What rendering needs to know of this broker.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    /// The authority: scheme, host and port, no path. Every URL that we publish begins with it.
+    pub public_url: String,
+    /// Time stamps of errors.
+    pub clock: Clock,
+    /// `max-age` of our JWKS, in seconds.
+    pub jwks_max_age: u64,
+}
+
+impl Wire {
+    /// Renders a refusal.
+    pub fn refusal(&self, refusal: &Refusal, surface: Surface, ids: &Ids) -> Response<Full<Bytes>> {
+        let rendered = aadsts::render(refusal, surface);
+        let body = aadsts::body(&rendered, refusal.reason().code(), ids, self);
+        let mut response = self.json(rendered.status, &body, ids);
+        if let Some(seconds) = rendered.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Refusal::Method { accepted, .. } = refusal {
+            response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(accepted));
+        }
+        response
+    }
+
+    /// An answer that nobody may keep.
+    pub(super) fn json(&self, status: StatusCode, body: &impl Serialize, ids: &Ids) -> Response<Full<Bytes>> {
+        let mut response = self.answer(status, to_bytes(body), "application/json; charset=utf-8", ids);
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        headers.insert(EXPIRES, HeaderValue::from_static("-1"));
+        response
+    }
+
+    /// A public document.
+    pub(super) fn document(&self, body: &impl Serialize, max_age: u64, ids: &Ids) -> Response<Full<Bytes>> {
+        let mut response =
+            self.answer(StatusCode::OK, to_bytes(body), "application/json; charset=utf-8", ids);
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(&format!("max-age={max_age}, private")) {
+            headers.insert(CACHE_CONTROL, value);
+        }
+        headers.insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(http::header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
+        response
+    }
+
+    /// Any answer, with the headers that all share.
+    pub(super) fn answer(
+        &self,
+        status: StatusCode,
+        body: Bytes,
+        content_type: &'static str,
+        ids: &Ids,
+    ) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000; includeSubDomains"),
+        );
+        headers.insert(REQUEST_ID, guid(ids.trace));
+        if ids.echo {
+            headers.insert(CLIENT_REQUEST_ID, guid(ids.correlation));
+        }
+        response
+    }
+}
+
+fn guid(id: Guid) -> HeaderValue {
+    HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn to_bytes(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).unwrap_or_default().into()
+}
