@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clock;
 pub mod document;
 pub mod domain;
+pub mod emulator;
 pub mod files;
 pub mod net;
 pub mod signing;
