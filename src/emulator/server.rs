@@ -1,0 +1,138 @@
+//! One HTTPS server on loopback for all platforms.
+
+use std::future::pending;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::net::{Authority, Certificate, Listener, Peer, Setup, TlsError, authority};
+
+/// Requests in flight at the end are only those that hang on purpose.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Why an emulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port can't be had.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// There is no authority.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// One platform: the paths that it knows.
+pub(super) trait Platform: Send + Sync {
+    /// The answer to a GET; `None` when the path is not this platform's.
+    fn answer(&self, request: &Parts) -> Option<Answer>;
+}
+
+/// What a client gets.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Send(Response<Full<Bytes>>),
+    /// Nothing, while the connection stays open.
+    Hang,
+}
+
+impl Answer {
+    pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::Send(json_response(status, body.into()))
+    }
+}
+
+/// JSON of this status.
+pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A bound port and what TLS needs.
+pub(super) struct Server {
+    listener: Listener,
+    tls: Arc<ServerConfig>,
+    ca_pem: String,
+}
+
+impl Server {
+    pub(super) fn bind(port: u16, folder: Option<&Path>) -> Result<Self, StartError> {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, port).into())?;
+        // Clients judge certificates by their own clock, however far the emulated time has been moved.
+        let now = Clock::system().now();
+        let authority = match folder {
+            Some(folder) => authority(folder, "localhost", now)?,
+            None => Authority::in_memory("localhost", now)?,
+        };
+        let tls = Certificate::new(authority.leaf(&authority.names())?).server_config();
+        Ok(Self { listener, tls, ca_pem: authority.pem().to_owned() })
+    }
+
+    pub(super) fn host_port(&self) -> String {
+        format!("localhost:{}", self.listener.local_addr().port())
+    }
+
+    pub(super) fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Answers from the first platform that knows the path.
+    pub(super) fn serve(self, platforms: Vec<Arc<dyn Platform>>) -> Running {
+        let platforms: Arc<[_]> = platforms.into();
+        let service = move |request: Request<Incoming>, _: Peer| {
+            let platforms = platforms.clone();
+            async move {
+                match answer(&platforms, &request.into_parts().0) {
+                    Answer::Send(response) => response,
+                    Answer::Hang => pending().await,
+                }
+            }
+        };
+        let setup = Setup { tls: Some(self.tls), grace: GRACE, ..Setup::default() };
+        let (stop, stopped) = oneshot::channel();
+        Running { stop, task: tokio::spawn(self.listener.serve(setup, service, stopped)) }
+    }
+}
+
+fn answer(platforms: &[Arc<dyn Platform>], request: &Parts) -> Answer {
+    if request.method != Method::GET {
+        return message(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+    }
+    let known = platforms.iter().find_map(|platform| platform.answer(request));
+    known.unwrap_or_else(|| message(StatusCode::NOT_FOUND, "there is nothing at this path"))
+}
+
+/// An error as JSON.
+pub(super) fn message(status: StatusCode, text: &str) -> Answer {
+    Answer::json(status, json!({ "message": text }).to_string())
+}
+
+/// The serving task, which ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    pub(super) async fn end(self) {
+        drop(self.stop);
+        // Whatever became of the task, it no longer serves.
+        let _ = self.task.await;
+    }
+}
