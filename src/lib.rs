@@ -7,3 +7,4 @@ pub mod clock;
 pub mod document;
 pub mod domain;
 pub mod net;
+pub mod trust;
