@@ -1,0 +1,316 @@
+//! From an issuer to its keys: the discovery document, then the key set it names.
+
+use std::time::Duration;
+
+use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
+use tokio::time::{Instant, timeout_at};
+
+use super::egress::Egress;
+use super::fault::{Cause, Fault};
+use super::resolver::Lookup;
+use crate::domain::json::Members;
+use crate::domain::keyset::KeySet;
+
+/// Largest discovery document, in bytes (reference: oidc-issuers.md section 3.2).
+const MAX_DISCOVERY: usize = 64 << 10;
+/// Largest key set, in bytes: 256 keys with certificates stay below it.
+const MAX_KEYS: usize = 512 << 10;
+
+/// What is fetched for one issuer.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The issuer, which the document must name byte for byte.
+    pub(super) issuer: IssuerUrl,
+    /// Where its document is.
+    pub(super) discovery_url: String,
+}
+
+impl Target {
+    /// `None` when the issuer is no URL. Without a `discovery_url` the document is where OpenID Connect Discovery 1.0
+    /// section 4.1 puts it: `IssuerUrl::join` adds a slash only where none is, which is the same as removing one first.
+    pub(super) fn new(issuer: &str, discovery_url: Option<&str>) -> Option<Self> {
+        let issuer = IssuerUrl::new(issuer.to_owned()).ok()?;
+        let discovery_url = match discovery_url {
+            Some(url) => url.to_owned(),
+            None => issuer.join(".well-known/openid-configuration").ok()?.into(),
+        };
+        Some(Self { issuer, discovery_url })
+    }
+}
+
+/// Fetches both documents before one deadline. Gives the keys and how many were skipped.
+pub(super) async fn fetch<L: Lookup>(
+    egress: &Egress<L>,
+    target: &Target,
+    limit: Duration,
+) -> Result<(KeySet, usize), Fault> {
+    let deadline = Instant::now() + limit;
+    let jwks_uri = timeout_at(deadline, discover(egress, target))
+        .await
+        .unwrap_or(Err(Cause::Deadline))
+        .map_err(Fault::Discovery)?;
+    timeout_at(deadline, keys(egress, target, &jwks_uri))
+        .await
+        .unwrap_or(Err(Cause::Deadline))
+        .map_err(Fault::Keys)
+}
+
+/// Only two members are read: platforms leave out most of what the standard requires (GitHub, Kubernetes, SPIRE).
+async fn discover<L: Lookup>(egress: &Egress<L>, target: &Target) -> Result<JsonWebKeySetUrl, Cause> {
+    let document = egress.get(&target.discovery_url, MAX_DISCOVERY).await?;
+    let members = Members::read(&document)?;
+    let required = |name| members.text(name).ok().flatten().ok_or(Cause::Member(name));
+    if required("issuer")? != *target.issuer {
+        return Err(Cause::WrongIssuer);
+    }
+    JsonWebKeySetUrl::new(required("jwks_uri")?).map_err(|_| Cause::Member("jwks_uri"))
+}
+
+/// The URL comes from the remote side: `get` checks it like any other.
+async fn keys<L: Lookup>(
+    egress: &Egress<L>,
+    target: &Target,
+    jwks_uri: &JsonWebKeySetUrl,
+) -> Result<(KeySet, usize), Cause> {
+    let document = egress.get(jwks_uri, MAX_KEYS).await?;
+    let (keys, skipped) = KeySet::parse(&document)?;
+    for reason in &skipped {
+        tracing::debug!(issuer = %target.issuer, %reason, "skipped a key");
+    }
+    Ok((keys, skipped.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::super::testing::{Authority, GOOD_KEYS, Leaf, Reply, Server, World};
+    use super::*;
+    use crate::domain::json;
+    use crate::domain::keyset::Unusable;
+
+    const ISSUER: &str = "https://issuer.example/ci";
+
+    #[test]
+    fn the_document_is_below_the_issuer() {
+        for (issuer, expected) in [
+            ("https://a.example", "https://a.example/.well-known/openid-configuration"),
+            ("https://a.example/", "https://a.example/.well-known/openid-configuration"),
+            ("https://a.example/b", "https://a.example/b/.well-known/openid-configuration"),
+            ("https://a.example/b/", "https://a.example/b/.well-known/openid-configuration"),
+            ("https://a.example/b//", "https://a.example/b//.well-known/openid-configuration"),
+        ] {
+            assert_eq!(Target::new(issuer, None).unwrap().discovery_url, expected);
+        }
+        let elsewhere = Target::new(ISSUER, Some("https://b.example/d")).unwrap();
+        assert_eq!(elsewhere.discovery_url, "https://b.example/d");
+    }
+
+    fn discovery(issuer: &str, jwks_uri: &str) -> String {
+        serde_json::json!({ "issuer": issuer, "jwks_uri": jwks_uri }).to_string()
+    }
+
+    /// Serves these two replies and fetches.
+    async fn fetch_of(document: Option<Reply>, keys: Reply) -> (Result<(usize, usize), Fault>, Server) {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), move |request| match request.path {
+            "/d" => document.clone().unwrap_or_else(|| Reply::ok(&discovery(ISSUER, &request.url("/k")))),
+            "/k" => keys.clone(),
+            _ => Reply::ok(GOOD_KEYS),
+        })
+        .await;
+        (result(&World::of(&authority, &server), &server).await, server)
+    }
+
+    async fn result(world: &World, server: &Server) -> Result<(usize, usize), Fault> {
+        let target = Target::new(ISSUER, Some(&server.url("/d"))).unwrap();
+        let fetched = fetch(&world.egress, &target, world.deadline).await;
+        fetched.map(|(keys, skipped)| (keys.len(), skipped))
+    }
+
+    async fn bad_document(document: Reply) -> Cause {
+        let (result, server) = fetch_of(Some(document), Reply::ok(GOOD_KEYS)).await;
+        assert_eq!(server.requests(), ["/d"]);
+        match result {
+            Err(Fault::Discovery(cause)) => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn bad_keys(keys: Reply) -> Cause {
+        let (result, server) = fetch_of(None, keys).await;
+        assert_eq!(server.requests(), ["/d", "/k"]);
+        match result {
+            Err(Fault::Keys(cause)) => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn good_documents_of_any_content_type_give_keys() {
+        assert_eq!(fetch_of(None, Reply::ok(GOOD_KEYS)).await.0, Ok((1, 0)));
+        let odd = Reply::of(&["HTTP/1.1 200 OK", "content-type: text/html"], GOOD_KEYS.as_bytes());
+        assert_eq!(fetch_of(None, odd).await.0, Ok((1, 0)));
+    }
+
+    #[tokio::test]
+    async fn one_bad_key_beside_a_good_one_is_skipped() {
+        let keys = GOOD_KEYS.replace("[", r#"[{"kty":"RSA","n":"AQAB"},{"kty":"AKP"},7,"#);
+        assert_eq!(fetch_of(None, Reply::ok(&keys)).await.0, Ok((1, 3)));
+    }
+
+    #[tokio::test]
+    async fn only_status_200_counts() {
+        for (line, status) in [
+            ("HTTP/1.1 404 Not Found", 404),
+            ("HTTP/1.1 500 Internal Server Error", 500),
+            ("HTTP/1.1 201 Created", 201),
+        ] {
+            let valid = Reply::of(&[line], discovery(ISSUER, "https://a.example").as_bytes());
+            assert_eq!(bad_document(valid).await, Cause::Status(status));
+            assert_eq!(bad_keys(Reply::of(&[line], GOOD_KEYS.as_bytes())).await, Cause::Status(status));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_redirect_is_followed() {
+        for code in [301, 302, 303, 307, 308] {
+            let moved = Reply::of(&[&format!("HTTP/1.1 {code} Moved"), "location: /elsewhere"], b"");
+            assert_eq!(bad_document(moved.clone()).await, Cause::Status(code));
+            assert_eq!(bad_keys(moved).await, Cause::Status(code));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_issuer_is_compared_byte_for_byte() {
+        for wrong in [
+            "https://issuer.example/ci/",
+            "https://issuer.example/Ci",
+            "https://ISSUER.example/ci",
+            "https://issuer.example:443/ci",
+            "https://issuer.example/c%69",
+            "https://issuer.example",
+            "",
+        ] {
+            let document = Reply::ok(&discovery(wrong, "https://a.example"));
+            assert_eq!(bad_document(document).await, Cause::WrongIssuer, "{wrong}");
+        }
+        for absent in [r#"{"jwks_uri":"https://a.example"}"#, r#"{"issuer":null}"#, r#"{"issuer":["x"]}"#] {
+            assert_eq!(bad_document(Reply::ok(absent)).await, Cause::Member("issuer"));
+        }
+    }
+
+    #[tokio::test]
+    async fn jwks_uri_is_an_absolute_https_url() {
+        let absent = format!(r#"{{"issuer":"{ISSUER}"}}"#);
+        assert_eq!(bad_document(Reply::ok(&absent)).await, Cause::Member("jwks_uri"));
+        for relative in ["", "/k", "k"] {
+            let document = Reply::ok(&discovery(ISSUER, relative));
+            assert_eq!(bad_document(document).await, Cause::Member("jwks_uri"), "{relative}");
+        }
+        for (wrong, expected) in [
+            ("http://127.0.0.1/k", Cause::Url("is not an https URL")),
+            ("file:///etc/passwd", Cause::Url("is not an https URL")),
+            ("data:application/json,{}", Cause::Url("is not an https URL")),
+            ("https://u:p@a.example", Cause::Url("holds user information")),
+            ("https://169.254.169.254/k", Cause::Address),
+            ("https://127.0.0.1:1/k", Cause::Address),
+        ] {
+            let document = Reply::ok(&discovery(ISSUER, wrong));
+            let (result, server) = fetch_of(Some(document), Reply::ok(GOOD_KEYS)).await;
+            assert_eq!(result, Err(Fault::Keys(expected)), "{wrong}");
+            assert_eq!(server.connections(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_are_capped_whatever_is_announced() {
+        let document = discovery(ISSUER, "https://a.example");
+        let large = format!("{}{document}", " ".repeat(MAX_DISCOVERY));
+        assert_eq!(bad_document(Reply::ok(&large)).await, Cause::TooLarge(MAX_DISCOVERY));
+        let unannounced = Reply::bare(&["HTTP/1.1 200 OK"], large.as_bytes());
+        assert_eq!(bad_document(unannounced).await, Cause::TooLarge(MAX_DISCOVERY));
+        let keys = format!("{}{GOOD_KEYS}", " ".repeat(MAX_KEYS));
+        assert_eq!(bad_keys(Reply::ok(&keys)).await, Cause::TooLarge(MAX_KEYS));
+        assert_eq!(
+            bad_keys(Reply::bare(&["HTTP/1.1 200 OK"], keys.as_bytes())).await,
+            Cause::TooLarge(MAX_KEYS)
+        );
+        let fits = format!("{}{GOOD_KEYS}", " ".repeat(MAX_KEYS - GOOD_KEYS.len()));
+        assert_eq!(fetch_of(None, Reply::ok(&fits)).await.0, Ok((1, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_before_its_announced_length_is_refused() {
+        let short = Reply::bare(&["HTTP/1.1 200 OK", "content-length: 5000"], GOOD_KEYS.as_bytes());
+        assert!(matches!(bad_keys(short).await, Cause::Http | Cause::Connection(ErrorKind::UnexpectedEof)));
+    }
+
+    #[tokio::test]
+    async fn compressed_bodies_are_not_decoded() {
+        let gzip = Reply::of(&["HTTP/1.1 200 OK", "content-encoding: gzip"], &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(bad_document(gzip).await, Cause::Json(json::Fault::Utf8));
+    }
+
+    #[tokio::test]
+    async fn documents_are_json_objects_without_repetition() {
+        let twice = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"https://a","jwks_uri":"https://b"}}"#);
+        assert_eq!(bad_document(Reply::ok(&twice)).await, Cause::Json(json::Fault::Duplicate));
+        assert_eq!(bad_document(Reply::ok("<html></html>")).await, Cause::Json(json::Fault::Syntax));
+        assert_eq!(bad_document(Reply::ok("")).await, Cause::Json(json::Fault::Syntax));
+        let deep = "[".repeat(60_000);
+        assert_eq!(bad_document(Reply::ok(&deep)).await, Cause::Json(json::Fault::Depth));
+        for malformed in ["<html></html>", "[]", "{}", r#"{"keys":null}"#, r#"{"keys":[],"keys":[]}"#] {
+            assert_eq!(
+                bad_keys(Reply::ok(malformed)).await,
+                Cause::Unusable(Unusable::Malformed),
+                "{malformed}"
+            );
+        }
+        for empty in [r#"{"keys":[]}"#, r#"{"keys":[{"kty":"AKP"}]}"#] {
+            assert_eq!(bad_keys(Reply::ok(empty)).await, Cause::Unusable(Unusable::Empty));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_deadline_holds_for_both_documents_however_slowly_they_drip() {
+        let authority = Authority::new();
+        // The second leaves time for a first document on a busy machine.
+        for (slow, limit, expected) in
+            [("/d", 300, Fault::Discovery(Cause::Deadline)), ("/k", 1500, Fault::Keys(Cause::Deadline))]
+        {
+            let server = Server::start(authority.leaf("127.0.0.1"), move |request| match request.path {
+                path if path == slow => Reply::drip(),
+                _ => Reply::ok(&discovery(ISSUER, &request.url("/k"))),
+            })
+            .await;
+            let mut world = World::of(&authority, &server);
+            world.deadline = Duration::from_millis(limit);
+            assert_eq!(result(&world, &server).await, Err(expected));
+        }
+    }
+
+    async fn handshake(leaf: Leaf, authority: &Authority) -> Cause {
+        let server = Server::start(leaf, |_| Reply::ok(GOOD_KEYS)).await;
+        let result = result(&World::of(authority, &server), &server).await;
+        assert!(server.requests().is_empty());
+        match result {
+            Err(Fault::Discovery(cause)) => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_must_prove_who_they_are() {
+        let authority = Authority::new();
+        let stranger = handshake(Authority::named("stranger").leaf("127.0.0.1"), &authority).await;
+        assert_eq!(stranger, Cause::Certificate("is not signed by a trusted authority"));
+        let namesake = handshake(Authority::new().leaf("127.0.0.1"), &authority).await;
+        assert_eq!(namesake, Cause::Certificate("has a bad signature"));
+        let misnamed = handshake(authority.leaf("127.0.0.2"), &authority).await;
+        assert_eq!(misnamed, Cause::Certificate("is for another name"));
+        let expired = handshake(authority.expired_leaf("127.0.0.1"), &authority).await;
+        assert_eq!(expired, Cause::Certificate("has expired"));
+        assert_eq!(handshake(Leaf::Plain, &authority).await, Cause::Tls);
+    }
+}

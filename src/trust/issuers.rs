@@ -1,0 +1,304 @@
+//! The keys of every issuer that the directory names: one cached set each, one fetch at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::documents::{self, Target};
+use super::egress::{Egress, PrivateHosts, Roots};
+use super::entry::{IssuerEntry, Source};
+use super::fault::{Fault, Unavailable};
+use super::resolver::System;
+use super::settings::TrustSettings;
+use crate::clock::UnixTime;
+use crate::domain::keyset::KeySet;
+
+/// After a failed fetch the issuer is left alone this long; requests get the same failure meanwhile.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// Where to fetch from instead, by issuer: routes public issuers to emulators. Made in code, never read from a file, and
+/// not held to the rules of entries.
+pub type Overrides = HashMap<String, Source>;
+
+/// The issuers whose keys may be fetched.
+pub struct Issuers {
+    by_url: HashMap<String, Arc<Issuer>>,
+    settings: TrustSettings,
+}
+
+impl Issuers {
+    /// Fetches nothing yet. Of the issuers named by the directory those with a disabled entry are left out; an entry of
+    /// an issuer that nobody names has no effect.
+    pub fn new<'a>(
+        named: impl Iterator<Item = &'a str>,
+        entries: &[IssuerEntry],
+        settings: TrustSettings,
+        overrides: &Overrides,
+    ) -> Self {
+        let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
+        let public = Arc::new(Roots::default());
+        let timeout = settings.connect_timeout;
+        let egress = |roots, hosts| Arc::new(Egress::new(roots, hosts, timeout, Arc::new(System)));
+        let default = egress(Arc::clone(&public), PrivateHosts::default());
+        let mut by_url = HashMap::new();
+        for url in named {
+            let entry = entries.get(url);
+            if entry.is_some_and(|entry| !entry.enabled()) {
+                continue;
+            }
+            let source = overrides.get(url).or(entry.map(|entry| entry.source()));
+            let discovery_url = source.and_then(|source| source.discovery_url.as_deref());
+            // The directory's rules let no issuer in that is no URL.
+            let Some(target) = Target::new(url, discovery_url) else { continue };
+            let egress = match source {
+                Some(source) if !source.roots.is_empty() => {
+                    egress(Arc::new(Roots::own(&source.roots)), source.private_hosts.clone())
+                }
+                Some(source) if !source.private_hosts.is_empty() => {
+                    egress(Arc::clone(&public), source.private_hosts.clone())
+                }
+                _ => Arc::clone(&default),
+            };
+            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, egress, settings)));
+        }
+        Self { by_url, settings }
+    }
+
+    /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
+    pub async fn keys(&self, issuer: &str, now: UnixTime) -> Result<Arc<KeySet>, Unavailable> {
+        let issuer = self.by_url.get(issuer).ok_or(Fault::Unknown)?;
+        if let Some(keys) = issuer.at_hand(now) {
+            return Ok(keys);
+        }
+        let mut flight = issuer.join(now);
+        let landed = timeout(self.settings.request_wait, flight.wait_for(Option::is_some)).await;
+        let landing = landed.map_err(|_| Fault::Slow)?.map_err(|_| Fault::Interrupted)?;
+        match &*landing {
+            Some(Ok(keys)) => Ok(Arc::clone(keys)),
+            Some(Err((fault, _))) => Err((*fault).into()),
+            None => Err(Fault::Interrupted.into()),
+        }
+    }
+}
+
+/// How a fetch ended, and for a failure when; `None` while it goes on.
+type Landing = Option<Result<Arc<KeySet>, (Fault, Instant)>>;
+
+struct Issuer {
+    target: Target,
+    egress: Arc<Egress<System>>,
+    settings: TrustSettings,
+    current: ArcSwapOption<Fetched>,
+    /// The last fetch, going on or ended. Held only to look and to start, never while one goes on.
+    flight: Mutex<Option<watch::Receiver<Landing>>>,
+}
+
+struct Fetched {
+    keys: Arc<KeySet>,
+    at: UnixTime,
+}
+
+impl Issuer {
+    fn new(target: Target, egress: Arc<Egress<System>>, settings: TrustSettings) -> Self {
+        Self { target, egress, settings, current: ArcSwapOption::empty(), flight: Mutex::new(None) }
+    }
+
+    /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
+    fn at_hand(&self, now: UnixTime) -> Option<Arc<KeySet>> {
+        let current = self.current.load();
+        let fetched = current.as_ref()?;
+        let fresh = now.abs_diff(fetched.at) < self.settings.soft_ttl.as_secs();
+        fresh.then(|| Arc::clone(&fetched.keys))
+    }
+
+    /// The fetch that goes on, or the last one while its result holds, or a new one. It runs in a task of its own: a
+    /// client that goes away takes nothing from those who wait with it.
+    fn join(self: &Arc<Self>, now: UnixTime) -> watch::Receiver<Landing> {
+        let mut slot = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = slot.as_ref().filter(|flight| self.holds(flight, now)) {
+            return flight.clone();
+        }
+        let (landing, flight) = watch::channel(None);
+        let issuer = Arc::clone(self);
+        tokio::spawn(async move { landing.send_replace(Some(issuer.fetch(now).await)) });
+        *slot = Some(flight.clone());
+        flight
+    }
+
+    fn holds(&self, flight: &watch::Receiver<Landing>, now: UnixTime) -> bool {
+        match &*flight.borrow() {
+            // A task that ended without a result has dropped its end.
+            None => flight.has_changed().is_ok(),
+            // It may have ended after this request looked into the cache.
+            Some(Ok(_)) => self.at_hand(now).is_some(),
+            Some(Err((_, at))) => at.elapsed() < HOLD,
+        }
+    }
+
+    async fn fetch(&self, now: UnixTime) -> Result<Arc<KeySet>, (Fault, Instant)> {
+        let issuer = &self.target.issuer;
+        match documents::fetch(&*self.egress, &self.target, self.settings.fetch_deadline).await {
+            Ok((keys, skipped)) => {
+                tracing::info!(%issuer, keys = keys.len(), skipped, "fetched an issuer's keys");
+                let keys = Arc::new(keys);
+                self.current.store(Some(Arc::new(Fetched { keys: Arc::clone(&keys), at: now })));
+                Ok(keys)
+            }
+            Err(fault) => {
+                tracing::warn!(%issuer, %fault, "could not fetch an issuer's keys");
+                Err((fault, Instant::now()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::super::fault::Cause;
+    use super::super::testing::{Authority, GOOD_KEYS, Reply, Server, entry};
+    use super::*;
+
+    const ISSUER: &str = "https://issuer.example";
+    const NOW: UnixTime = 1_800_000_000;
+
+    fn good(path: &str, url: impl Fn(&str) -> String) -> Reply {
+        match path {
+            "/d" => Reply::ok(&serde_json::json!({ "issuer": ISSUER, "jwks_uri": url("/k") }).to_string()),
+            _ => Reply::ok(GOOD_KEYS),
+        }
+    }
+
+    fn issuers(authority: &Authority, server: &Server, settings: TrustSettings) -> Arc<Issuers> {
+        let mut private_hosts = PrivateHosts::default();
+        private_hosts.add(&format!("127.0.0.1:{}", server.port)).unwrap();
+        let source = Source {
+            discovery_url: Some(server.url("/d")),
+            roots: vec![authority.certificate()],
+            private_hosts,
+        };
+        let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
+        Arc::new(Issuers::new([ISSUER].into_iter(), &[], settings, &overrides))
+    }
+
+    fn fault(result: Result<Arc<KeySet>, Unavailable>) -> Fault {
+        let unavailable = result.expect_err("must be unavailable");
+        assert!((1..=30).contains(&unavailable.retry_after));
+        unavailable.fault
+    }
+
+    #[tokio::test]
+    async fn first_requests_share_one_fetch_and_later_ones_its_result() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let issuers = issuers(&authority, &server, TrustSettings::default());
+        let mut first = JoinSet::new();
+        for _ in 0..40 {
+            let issuers = Arc::clone(&issuers);
+            first.spawn(async move { issuers.keys(ISSUER, NOW).await });
+        }
+        assert!(first.join_all().await.into_iter().all(|keys| keys.unwrap().len() == 1));
+        assert_eq!(server.requests(), ["/d", "/k"]);
+
+        let before = issuers.keys(ISSUER, NOW + 599).await.unwrap();
+        assert_eq!(server.requests().len(), 2);
+        let after = issuers.keys(ISSUER, NOW + 600).await.unwrap();
+        assert!(!Arc::ptr_eq(&before, &after));
+        assert_eq!(server.requests().len(), 4);
+        issuers.keys(ISSUER, NOW - 1).await.unwrap();
+        assert_eq!(server.requests().len(), 6);
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_the_issuer_is_left_alone_for_a_second() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| match r.count {
+            1 => Reply::of(&["HTTP/1.1 503 Busy"], b""),
+            _ => good(r.path, |path| r.url(path)),
+        })
+        .await;
+        let issuers = issuers(&authority, &server, TrustSettings::default());
+        let failed = Fault::Discovery(Cause::Status(503));
+        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), failed);
+        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), failed);
+        assert_eq!(server.requests(), ["/d"]);
+        tokio::time::pause();
+        tokio::time::advance(HOLD).await;
+        tokio::time::resume();
+        assert!(issuers.keys(ISSUER, NOW).await.is_ok());
+        assert_eq!(server.requests(), ["/d", "/d", "/k"]);
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_no_longer_than_it_may_and_the_fetch_goes_on_without_it() {
+        let authority = Authority::new();
+        let gate = Arc::new(Semaphore::new(0));
+        let shut = Arc::clone(&gate);
+        let server = Server::start(authority.leaf("127.0.0.1"), move |r| {
+            good(r.path, |path| r.url(path)).behind(&shut)
+        })
+        .await;
+        let settings = TrustSettings { request_wait: Duration::from_millis(100), ..TrustSettings::default() };
+        let issuers = issuers(&authority, &server, settings);
+        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
+        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
+        gate.add_permits(2);
+        let mut flight = issuers.by_url[ISSUER].join(NOW);
+        assert!(flight.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().is_ok());
+        assert!(issuers.keys(ISSUER, NOW).await.is_ok());
+        assert_eq!(server.requests(), ["/d", "/k"]);
+    }
+
+    #[tokio::test]
+    async fn only_named_and_enabled_issuers_are_fetched() {
+        let entries = [entry("url = \"https://off.example\"\nenabled = false\n")];
+        let named = ["https://off.example"].into_iter();
+        let issuers = Issuers::new(named, &entries, TrustSettings::default(), &Overrides::new());
+        for unknown in ["https://off.example", "https://off.example/", ISSUER, "", "file:///etc/passwd"] {
+            assert_eq!(fault(issuers.keys(unknown, NOW).await), Fault::Unknown, "{unknown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn inner_addresses_need_an_entry_and_metadata_has_none() {
+        let (inner, metadata) = ("https://127.0.0.1:1", "https://169.254.169.254");
+        let named = [inner, metadata].into_iter();
+        let issuers = Issuers::new(named, &[], TrustSettings::default(), &Overrides::new());
+        for url in [inner, metadata] {
+            assert_eq!(fault(issuers.keys(url, NOW).await), Fault::Discovery(Cause::Address), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_opens_its_own_port_only() {
+        let authority = Authority::new();
+        let other = Server::start(authority.leaf("localhost"), |_| Reply::ok(GOOD_KEYS)).await;
+        let jwks_uri = format!("https://localhost:{}/k", other.port);
+        let server = Server::start(authority.leaf("localhost"), move |r| {
+            let issuer = format!("https://localhost:{}", r.port);
+            Reply::ok(&serde_json::json!({ "issuer": issuer, "jwks_uri": jwks_uri }).to_string())
+        })
+        .await;
+        let url = format!("https://localhost:{}", server.port);
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let text = format!("url = {url:?}\nca_file = {ca:?}\nallow_private_network = true\n");
+        let ask = async |text: &str| {
+            let entries = [entry(text)];
+            let named = [url.as_str()].into_iter();
+            Issuers::new(named, &entries, TrustSettings::default(), &Overrides::new()).keys(&url, NOW).await
+        };
+        assert_eq!(fault(ask(&text).await), Fault::Keys(Cause::Address));
+        assert_eq!(server.requests(), ["/.well-known/openid-configuration"]);
+        assert_eq!(other.connections(), 0);
+        let listed = format!("{text}private_hosts = [\"localhost:{}\"]\n", other.port);
+        assert_eq!(ask(&listed).await.unwrap().len(), 1);
+    }
+}
