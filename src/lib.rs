@@ -4,7 +4,9 @@
 //! ARCHITECTURE.md has the map.
 
 pub mod audit;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod directory;
 pub mod document;
 pub mod domain;
@@ -13,6 +15,7 @@ pub mod exchange;
 pub mod files;
 pub mod metrics;
 pub mod net;
+pub mod server;
 pub mod signing;
 pub mod trust;
 pub mod wire;

@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The `ficus` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ficus::cli::main()
+}

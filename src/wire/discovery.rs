@@ -108,8 +108,7 @@ pub fn configuration(
 /// Our keys, as those of a tenant's issuer.
 pub fn keys(
     wire: &Wire,
-    directory: &Directory,
-    tenant: &str,
+    (directory, tenant): (&Directory, &str),
     keys: &Keys,
     ids: &Ids,
 ) -> Result<Response<Full<Bytes>>, Refusal> {

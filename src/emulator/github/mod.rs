@@ -112,7 +112,7 @@ impl GitHub {
     /// Lets a job of this name ask for tokens; one registered before under the name no longer can.
     pub fn register(&self, name: &str, job: Job) -> TokenRequest {
         // Kept as it appears in the path, so that any name is found again without decoding.
-        let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let url = format!("{}/jobs/{name}/idtoken?api-version=2.0", self.origin);
         let token = hex(&random::<32>());
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +165,7 @@ impl GitHub {
             return message(StatusCode::UNAUTHORIZED, "the bearer token is not that of this job");
         };
         let query = request.uri.query().unwrap_or_default();
-        let audience = form_urlencoded::parse(query.as_bytes())
+        let audience = url::form_urlencoded::parse(query.as_bytes())
             .find_map(|(name, value)| (name == "audience").then(|| value.into_owned()))
             .unwrap_or_else(|| job.default_audience());
         let value = self.assertion(&job, &audience);

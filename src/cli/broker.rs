@@ -1,0 +1,206 @@
+//! The composition root: everything is put together here and nowhere else.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use crate::audit::{Audit, AuditError};
+use crate::clock::Clock;
+use crate::config::{Config, ListenSettings};
+use crate::domain::directory::Directory;
+use crate::exchange::Exchange;
+use crate::metrics::Metrics;
+use crate::net::{Certificate, Gauges, Listener, Setup, TlsError, TlsSettings};
+use crate::server::{Operations, Public, serve_operations};
+use crate::signing::{FolderError, Keys};
+use crate::trust::{Issuers, Overrides};
+use crate::wire::Wire;
+
+/// What a broker is made of.
+pub struct Parts {
+    /// Checked configuration.
+    pub config: Config,
+    /// Checked directory.
+    pub directory: Directory,
+    /// Issuers that are fetched from somewhere else, in memory only.
+    pub overrides: Overrides,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Sockets that are bound before anything else, so that a port in use is found out first, and port 0 has its number.
+pub struct Listeners {
+    public: Listener,
+    operations: Listener,
+}
+
+impl Listeners {
+    /// Binds both addresses.
+    ///
+    /// # Errors
+    /// When a port is in use or may not be bound.
+    pub fn bind(settings: &ListenSettings) -> std::io::Result<Self> {
+        Ok(Self {
+            public: Listener::bind(settings.address)?,
+            operations: Listener::bind(settings.ops_address)?,
+        })
+    }
+
+    /// The public listener's address.
+    pub fn public_address(&self) -> SocketAddr {
+        self.public.local_addr()
+    }
+}
+
+/// Why a broker does not start. Each is one readable line with a hint.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each is the error of the room it names")]
+pub enum StartError {
+    #[error(transparent)]
+    Keys(#[from] FolderError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running broker.
+pub struct Broker {
+    public: Arc<Public>,
+    public_address: SocketAddr,
+    ops_address: SocketAddr,
+    ca_file: Option<PathBuf>,
+    stop_public: oneshot::Sender<()>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    stop_operations: oneshot::Sender<()>,
+    operations: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts serving. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the keys, the certificate or the audit log can't be used.
+    pub fn start(listeners: Listeners, parts: Parts) -> Result<Self, StartError> {
+        let Parts { config, directory, overrides, clock } = parts;
+        let keys = Keys::open(&config.keys, clock.now())?;
+        let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
+        let tls = certificate.map(|key| Certificate::new(key).server_config());
+        let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
+        let exchange = Exchange {
+            issuers: Issuers::new(
+                named.iter().map(String::as_str),
+                &config.issuers,
+                config.trust,
+                &overrides,
+            ),
+            directory: ArcSwap::from_pointee(directory),
+            keys,
+            audit: Audit::open(&config.audit, clock.clone())?,
+            metrics: Arc::new(Metrics::new()?),
+            clock: clock.clone(),
+            assertion_limit: config.limits.assertion,
+        };
+        let wire = Wire {
+            public_url: config.public_url.clone(),
+            clock,
+            jwks_max_age: config.keys.jwks_max_age.as_secs(),
+        };
+        let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
+        let gauges = Arc::new(Gauges::default());
+        let setup = Setup { tls, limits: config.limits, gauges: gauges.clone(), ..Setup::default() };
+        Self::serve(listeners, public, setup, ca_file(&config.listen.tls))
+    }
+
+    fn serve(
+        listeners: Listeners,
+        public: Arc<Public>,
+        setup: Setup,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, StartError> {
+        let (public_address, ops_address) =
+            (listeners.public.local_addr(), listeners.operations.local_addr());
+        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone() };
+        let (stop_operations, stopped) = oneshot::channel();
+        let operations = serve_operations(listeners.operations, operations, stopped)?;
+        let (stop_public, stopped) = oneshot::channel();
+        let service = {
+            let public = public.clone();
+            move |request, peer| public.clone().answer(request, peer)
+        };
+        let serving = tokio::spawn(listeners.public.serve(setup, service, stopped));
+        tracing::info!(
+            url = public.wire.public_url,
+            address = %public_address,
+            operations = %ops_address,
+            directory = public.exchange.directory.load().digest(),
+            "ready"
+        );
+        Ok(Self {
+            public,
+            public_address,
+            ops_address,
+            ca_file,
+            stop_public,
+            serving,
+            stop_operations,
+            operations,
+        })
+    }
+
+    /// Where the public listener is.
+    pub fn public_address(&self) -> SocketAddr {
+        self.public_address
+    }
+
+    /// Where the operations listener is.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_address
+    }
+
+    /// The authority.
+    pub fn public_url(&self) -> &str {
+        &self.public.wire.public_url
+    }
+
+    /// The directory that decides now.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.public.exchange.directory.load_full()
+    }
+
+    /// The CA that clients must trust, when it is of our own making.
+    pub fn ca_file(&self) -> Option<&PathBuf> {
+        self.ca_file.as_ref()
+    }
+
+    /// Stops accepting, finishes requests in flight, writes what the audit log still waits for.
+    pub async fn stop(self) {
+        let _ = self.stop_public.send(());
+        if let Ok(Err(error)) = self.serving.await {
+            tracing::error!(%error, "the public listener ended");
+        }
+        let _ = self.stop_operations.send(());
+        let (public, operations) = (self.public, self.operations);
+        // Both wait for threads, which must not hold up the runtime.
+        let _ = tokio::task::spawn_blocking(move || {
+            public.exchange.audit.close();
+            let _ = operations.join();
+        })
+        .await;
+    }
+}
+
+fn ca_file(tls: &TlsSettings) -> Option<PathBuf> {
+    match tls {
+        TlsSettings::SelfMade { folder } => Some(folder.join("ca.pem")),
+        TlsSettings::Files { .. } | TlsSettings::Off => None,
+    }
+}

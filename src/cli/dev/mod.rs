@@ -1,0 +1,202 @@
+//! `ficus dev`: the newcomer's start.
+//!
+//! A real broker over TLS with a self-made CA, the sample directory, and an emulated GitHub. The directory keeps
+//! GitHub's real issuer URL; only in memory is it mapped to the emulator.
+
+mod job;
+mod show;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::json;
+
+use super::broker::{Broker, Listeners, Parts};
+use super::{Failure, output, runtime, serve, settle};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::document::Problems;
+use crate::emulator::github::{self, Job, TokenRequest};
+use crate::emulator::{self, Emulator};
+use crate::files;
+use crate::net::TlsSettings;
+use crate::trust::{Overrides, PrivateHosts, Source};
+
+/// The samples of `config/directory`, compiled in so that `ficus dev` needs no file.
+const SAMPLES: [(&str, &str); 3] = [
+    ("payments.toml", include_str!("../../../config/directory/payments.toml")),
+    ("catalog.toml", include_str!("../../../config/directory/catalog.toml")),
+    ("resources.toml", include_str!("../../../config/directory/resources.toml")),
+];
+
+const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+const CLIENT: &str = "a1b2c3d4-0001-4a00-8000-00000000c001";
+const SCOPE: &str = "https://vault.azure.net/.default";
+
+#[derive(Args)]
+pub(super) struct DevArgs {
+    /// Where the broker listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Where /metrics and health are; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    ops: SocketAddr,
+    /// Folder for CA, keys, audit log and dev.json, which tells scripts where everything is.
+    #[arg(long, default_value = "data/dev", value_name = "FOLDER")]
+    data: PathBuf,
+    /// Listen on an address that other machines reach.
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+impl Default for DevArgs {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            ops: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            data: PathBuf::from("data/dev"),
+            allow_remote: false,
+        }
+    }
+}
+
+/// Everything that is up, and where.
+pub(super) struct Stage {
+    broker: Broker,
+    emulator: Emulator,
+    data: PathBuf,
+    /// On the branch that a credential names.
+    main: TokenRequest,
+    /// On another branch.
+    feature: TokenRequest,
+    /// With a token that has expired.
+    expired: TokenRequest,
+}
+
+pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
+    if !args.listen.ip().is_loopback() && !args.allow_remote {
+        return Err(Failure::Line(format!(
+            "--listen {} can be reached from other machines, and anybody can get tokens of the emulated GitHub \
+             (hint: --allow-remote if that is meant)",
+            args.listen
+        )));
+    }
+    runtime()?.block_on(async {
+        let stage = start(args).await?;
+        stage.write_description()?;
+        output::print(&show::welcome(&stage));
+        let granted = job::exchange(&stage, &stage.main).await?;
+        files::write(&stage.assertion_file(), granted.assertion.as_bytes(), files::PRIVATE)?;
+        output::print(&show::granted(&stage, &granted));
+        let refused = job::exchange(&stage, &stage.feature).await?;
+        output::print(&show::refused(&stage, &refused));
+        output::print(&show::lines_to_paste(&stage));
+        serve::stop_signal().await?;
+        stage.broker.stop().await;
+        stage.emulator.shutdown().await;
+        Ok(())
+    })
+}
+
+async fn start(args: &DevArgs) -> Result<Stage, Failure> {
+    files::make_private_folder(&args.data).map_err(|error| {
+        Failure::Line(format!("{}: {error} (hint: choose another folder with --data)", args.data.display()))
+    })?;
+    let problems = Problems::default();
+    let mut config = configuration(args, args.listen.port(), &problems);
+    let listeners = Listeners::bind(&config.listen).map_err(|error| {
+        Failure::Line(format!("{error} (hint: --listen 127.0.0.1:0 --ops 127.0.0.1:0 take free ports)"))
+    })?;
+    if args.listen.port() == 0 {
+        config = configuration(args, listeners.public_address().port(), &problems);
+    }
+    config.listen.tls = TlsSettings::SelfMade { folder: args.data.join("tls") };
+    let samples = SAMPLES.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let directory = config.compile(&samples, &problems);
+    settle(problems)?;
+
+    let emulator = Emulator::start(emulator::Settings {
+        folder: Some(args.data.join("emulator")),
+        github: github::Settings { issuer: Some(github::ISSUER.to_owned()), ..github::Settings::default() },
+        ..emulator::Settings::default()
+    })
+    .await?;
+    let github = emulator.github();
+    let main = github.register("main", Job::default());
+    let feature =
+        github.register("feature", Job { git_ref: "refs/heads/feature/login".to_owned(), ..Job::default() });
+    let expired = github.register("expired", Job { lifetime: -600, ..Job::default() });
+    let overrides = overrides(&emulator)?;
+    let broker = Broker::start(listeners, Parts { config, directory, overrides, clock: Clock::system() })?;
+    Ok(Stage { broker, emulator, data: args.data.clone(), main, feature, expired })
+}
+
+/// The configuration of the sample, with everything below the data folder.
+fn configuration(args: &DevArgs, port: u16, problems: &Problems) -> Config {
+    let text = format!(
+        "public_url = \"https://localhost:{port}\"\n\
+         [listen]\naddress = \"{}\"\nops_address = \"{}\"\n\
+         [[tenant]]\nid = \"{TENANT}\"\ndomain = \"contoso.example\"\n\
+         [keys]\npath = \"keys\"\ncreate = true\n\
+         [audit]\npath = \"audit.jsonl\"\n",
+        args.listen, args.ops
+    );
+    Config::read("the sample configuration", &text, &args.data, std::iter::empty(), problems)
+}
+
+/// GitHub's issuer stays what it is; its documents are fetched from the emulator.
+fn overrides(emulator: &Emulator) -> Result<Overrides, Failure> {
+    let mut private_hosts = PrivateHosts::default();
+    private_hosts
+        .add(emulator.host_port())
+        .map_err(|broken| Failure::Line(format!("the emulator's address {}", broken.message)))?;
+    let roots = CertificateDer::pem_slice_iter(emulator.ca_pem().as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::Line(format!("the emulator's CA: {error}")))?;
+    let source = Source { discovery_url: Some(emulator.github().discovery_url()), roots, private_hosts };
+    Ok(Overrides::from([(github::ISSUER.to_owned(), source)]))
+}
+
+impl Stage {
+    fn ca_file(&self) -> PathBuf {
+        self.data.join("tls/ca.pem")
+    }
+
+    fn emulator_ca_file(&self) -> PathBuf {
+        self.data.join("emulator/ca.pem")
+    }
+
+    fn assertion_file(&self) -> PathBuf {
+        self.data.join("assertion.jwt")
+    }
+
+    fn audit_file(&self) -> PathBuf {
+        self.data.join("audit.jsonl")
+    }
+
+    fn token_url(&self) -> String {
+        format!("{}/{TENANT}/oauth2/v2.0/token", self.broker.public_url())
+    }
+
+    /// `dev.json`: the same facts for scripts.
+    fn write_description(&self) -> std::io::Result<()> {
+        let absolute = |path: &Path| std::path::absolute(path);
+        let job = |job: &TokenRequest| json!({ "url": job.url, "token": job.token });
+        let description = json!({
+            "authority": self.broker.public_url(),
+            "operations": format!("http://{}", self.broker.ops_address()),
+            "tenant_id": TENANT,
+            "client_id": CLIENT,
+            "scope": SCOPE,
+            "ca_file": absolute(&self.ca_file())?,
+            "audit_file": absolute(&self.audit_file())?,
+            "emulator_ca_file": absolute(&self.emulator_ca_file())?,
+            "jobs": { "main": job(&self.main), "feature": job(&self.feature), "expired": job(&self.expired) },
+        });
+        let text = serde_json::to_vec_pretty(&description)?;
+        files::write(&self.data.join("dev.json"), &text, files::PRIVATE)
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line: arguments, exit codes, one file a command.
+//!
+//! Exit codes: 0 done (also after SIGTERM), 1 refused, invalid or port in use, 2 usage.
+
+pub mod broker;
+mod check;
+mod dev;
+mod keys;
+mod output;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::document::{Problem, Problems};
+
+/// A federated token exchange broker: exchanges the OIDC token that a CI job or pod already has for a short-lived,
+/// Entra-shaped access token. Without a command, runs `ficus dev`.
+#[derive(Parser)]
+#[command(name = "ficus", version, propagate_version = true)]
+struct Cli {
+    /// Log filter in the form of tracing's directives, such as "info" or "ficus=debug". Logs go to stderr.
+    #[arg(long, global = true, env = "FICUS_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a broker with a sample directory and an emulated GitHub, show one exchange and one refusal, and stay up.
+    Dev(dev::DevArgs),
+    /// Run the broker until SIGTERM or Ctrl-C.
+    Serve(serve::ServeArgs),
+    /// Check the configuration and the directory; prints every problem with file, key and hint, and exits 1 if there are any.
+    Check(ConfigArgs),
+    /// Look after our signing keys.
+    Keys(keys::KeysArgs),
+}
+
+/// Names the configuration file.
+#[derive(Args)]
+struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, env = "FICUS_CONFIG", default_value = "config/ficus.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// What ends a command early: one readable line, or the problems of files.
+enum Failure {
+    Line(String),
+    Problems(Vec<Problem>),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Line(error.to_string())
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(failure) = start_log(&cli.log).and_then(|()| run(cli.command)) {
+        match failure {
+            Failure::Line(line) => output::error(&line),
+            Failure::Problems(problems) => output::problems(&problems),
+        }
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(command: Option<Command>) -> Result<(), Failure> {
+    match command.unwrap_or_else(|| Command::Dev(dev::DevArgs::default())) {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Keys(args) => keys::run(&args),
+    }
+}
+
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::Line(format!("--log {filter:?}: {error} (hint: for example info or ficus=debug)"))
+    })?;
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // A terminal gets lines for people, anything else lines for machines.
+    if terminal {
+        log.init()
+    } else {
+        log.json().flatten_event(true).init()
+    }
+    Ok(())
+}
+
+/// Loads the configuration; warnings are printed, errors end the command.
+fn load(args: &ConfigArgs, problems: Problems) -> Result<(Config, Problems), Failure> {
+    // Variables that are not UTF-8 can't name or set a key.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    match Config::load(&args.config, variables, &problems) {
+        Some(config) => Ok((config, problems)),
+        None => Err(Failure::Problems(problems.into_vec())),
+    }
+}
+
+/// Ends the command when there are errors; prints warnings otherwise.
+fn settle(problems: Problems) -> Result<(), Failure> {
+    let failed = problems.any_error();
+    let problems = problems.into_vec();
+    if failed {
+        return Err(Failure::Problems(problems));
+    }
+    output::problems(&problems);
+    Ok(())
+}
+
+/// The runtime that serves requests: a worker for each core.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

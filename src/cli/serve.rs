@@ -1,0 +1,53 @@
+//! `ficus serve`.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::broker::{Broker, Listeners, Parts};
+use super::{ConfigArgs, Failure, load, runtime, settle};
+use crate::clock::Clock;
+use crate::document::Problems;
+use crate::net::TlsSettings;
+use crate::trust::Overrides;
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// With tls = "off", listen on an address that other machines reach: only behind a proxy that does TLS.
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let (config, problems) = load(&args.config, Problems::default())?;
+    let directory = config.load_directory(&problems);
+    settle(problems)?;
+    if matches!(config.listen.tls, TlsSettings::Off) && config.listen.is_remote() && !args.allow_remote {
+        return Err(Failure::Line(format!(
+            "listen.address {} can be reached from other machines and tls is \"off\": tokens would cross the network in \
+             the clear (hint: --allow-remote if a proxy in front does TLS)",
+            config.listen.address
+        )));
+    }
+    runtime()?.block_on(async {
+        let listeners = Listeners::bind(&config.listen)?;
+        let parts = Parts { config, directory, overrides: Overrides::new(), clock: Clock::system() };
+        let broker = Broker::start(listeners, parts)?;
+        stop_signal().await?;
+        tracing::info!("stopping: requests in flight are finished first");
+        broker.stop().await;
+        Ok(())
+    })
+}
+
+/// Resolves at SIGTERM or Ctrl-C.
+pub(super) async fn stop_signal() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

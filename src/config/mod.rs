@@ -1,0 +1,249 @@
+//! The configuration file and the environment become one [`Config`], the sum of every room's settings, or *all* problems.
+
+mod listen;
+
+use std::path::{Path, PathBuf};
+
+use crate::audit;
+use crate::directory::{Surroundings, TenantEntry, compile, files};
+use crate::document::{Document, Problems, Reader};
+use crate::domain::directory::Directory;
+use crate::net::Limits;
+use crate::signing;
+use crate::trust::{self, IssuerEntry, TrustSettings};
+
+pub use listen::ListenSettings;
+
+/// Everything that `ficus.toml` and its variables say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The authority: scheme, host and port. Every URL and `iss` that we publish derives from it.
+    pub public_url: String,
+    /// Addresses and TLS.
+    pub listen: ListenSettings,
+    /// All tenants.
+    pub tenants: Vec<TenantEntry>,
+    /// Where the records are.
+    pub directory: PathBuf,
+    /// Our signing keys.
+    pub keys: signing::Settings,
+    /// Bounds on what comes in.
+    pub limits: Limits,
+    /// Defaults for issuers.
+    pub trust: TrustSettings,
+    /// Issuers that differ from them.
+    pub issuers: Vec<IssuerEntry>,
+    /// The record of decisions.
+    pub audit: audit::Settings,
+}
+
+/// Variables that are for `ficus` itself and name no key.
+const OTHER_VARIABLES: [&str; 2] = ["FICUS_CONFIG", "FICUS_LOG"];
+
+impl Config {
+    /// Reads the file and the variables over it. With any error among the problems the result must not be used.
+    pub fn load(
+        file: &Path,
+        variables: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Option<Self> {
+        let name = file.display().to_string();
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) => {
+                let hint = "name the file with --config or FICUS_CONFIG; `ficus dev` needs none";
+                problems.file(&name, format!("can't be read: {error}"), hint);
+                return None;
+            }
+        };
+        let base = file.parent().unwrap_or(Path::new(""));
+        Some(Self::read(&name, &text, base, variables, problems))
+    }
+
+    /// Reads a text. Relative paths are relative to `base`, the folder of the file.
+    pub fn read(
+        name: &str,
+        text: &str,
+        base: &Path,
+        variables: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Self {
+        let mut document = Document::parse(name, text, problems);
+        document.overlay(variables.filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())), problems);
+        let mut root = document.reader(problems);
+        let listen = ListenSettings::read(root.section("listen"), base);
+        let public_url = listen::public_url(&mut root, &listen);
+        let tenants = root.tables("tenant");
+        if tenants.is_empty() {
+            root.problem("tenant", "there is no [[tenant]]", "add one with an id");
+        }
+        let config = Self {
+            tenants: TenantEntry::read_all(tenants, &public_url),
+            listen,
+            directory: directory(root.section("directory"), base),
+            keys: section(&mut root, "keys", |reader| signing::Settings::read(reader, base)),
+            limits: section(&mut root, "limits", Limits::read),
+            trust: section(&mut root, "trust", TrustSettings::read),
+            issuers: trust::read_all(root.tables("issuer"), base),
+            audit: section(&mut root, "audit", |reader| {
+                let mut settings = audit::Settings::read(reader);
+                settings.resolve(base);
+                settings
+            }),
+            public_url,
+        };
+        root.finish();
+        config
+    }
+
+    /// Compiles records under this configuration.
+    pub fn compile(&self, texts: &[files::Text], problems: &Problems) -> Directory {
+        compile(texts, &self.surroundings(), problems)
+    }
+
+    /// Reads and compiles the directory that this configuration names.
+    pub fn load_directory(&self, problems: &Problems) -> Directory {
+        self.compile(&files::read(&self.directory, problems), problems)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let private = self.issuers.iter().filter(|entry| entry.allows_private_network());
+        Surroundings {
+            tenants: self.tenants.clone(),
+            policies: self.issuers.iter().map(IssuerEntry::policy).collect(),
+            private_issuers: private.map(|entry| entry.url().to_owned()).collect(),
+        }
+    }
+
+    /// The host in the public URL.
+    pub fn public_host(&self) -> String {
+        url::Url::parse(&self.public_url)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_else(|| "localhost".to_owned())
+    }
+}
+
+fn section<T>(root: &mut Reader<'_>, name: &'static str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+    let mut reader = root.section(name);
+    let settings = read(&mut reader);
+    reader.finish();
+    settings
+}
+
+fn directory(mut reader: Reader<'_>, base: &Path) -> PathBuf {
+    reader.one_of("source", &[("files", ())]);
+    let path = base.join(reader.get_or("path", PathBuf::from("directory")));
+    reader.finish();
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "[[tenant]]\nid = \"11111111-1111-1111-1111-111111111111\"\n";
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
+        let problems = Problems::default();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::read("ficus.toml", text, Path::new("/etc/ficus"), variables, &problems);
+        (config, problems.into_vec().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let (config, problems) = read(TENANT, &[]);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(config.public_url, "https://localhost:8443");
+        assert_eq!(config.listen.address.to_string(), "127.0.0.1:8443");
+        assert_eq!(config.listen.ops_address.to_string(), "127.0.0.1:9464");
+        assert_eq!(config.directory, Path::new("/etc/ficus/directory"));
+        assert_eq!(config.keys.path, Path::new("/etc/ficus/../data/keys"));
+        assert!(!config.keys.create);
+        assert_eq!(
+            &*config.tenants[0].issuer_v2,
+            "https://localhost:8443/11111111-1111-1111-1111-111111111111/v2.0"
+        );
+    }
+
+    #[test]
+    fn all_problems_of_all_sections_come_at_once() {
+        let text = "public_url = \"ftp://x/y\"\n[listen]\nadress = 1\n[limits]\nbody = \"1KB\"\n[keys]\ncreate = 1\n\
+            [audit]\non_overflow = \"drop\"\n[directory]\nsource = \"ldap\"\n[trust]\nfetch_deadline = \"1h\"\n[nonsense]\n";
+        let (_, problems) = read(text, &[]);
+        for expected in [
+            "public_url",
+            "listen.adress",
+            "limits.body",
+            "keys.create",
+            "audit.on_overflow",
+            "directory.source",
+            "trust.fetch_deadline",
+            "nonsense",
+            "no [[tenant]]",
+        ] {
+            assert_eq!(
+                problems.iter().filter(|p| p.contains(expected)).count(),
+                1,
+                "{expected}: {problems:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_public_url_is_an_authority_and_http_only_where_nobody_listens_in() {
+        let problem = |url: &str, extra: &str| {
+            let (_, problems) = read(&format!("public_url = \"{url}\"\n{extra}{TENANT}"), &[]);
+            problems.join("\n")
+        };
+        for good in
+            ["https://sts.example", "https://sts.example:8443", "http://localhost:8443", "https://[::1]:1"]
+        {
+            assert_eq!(problem(good, ""), "", "{good}");
+        }
+        assert_eq!(problem("http://sts.example", "[listen]\ntls = \"off\"\n"), "");
+        for wrong in [
+            "http://sts.example",
+            "https://sts.example/",
+            "https://sts.example/path",
+            "https://sts.example?x",
+            "https://u@sts.example",
+            "https://STS.example",
+            "https://sts.example:443",
+            "x",
+        ] {
+            assert!(problem(wrong, "").contains("public_url"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tls_has_three_forms() {
+        use crate::net::TlsSettings;
+        let tls = |text: &str| {
+            let (config, problems) = read(&format!("[listen]\n{text}\n{TENANT}"), &[]);
+            (config.listen.tls, problems.join("\n"))
+        };
+        assert!(matches!(tls("tls = \"off\""), (TlsSettings::Off, p) if p.is_empty()));
+        assert!(matches!(tls("tls = \"self-made\""), (TlsSettings::SelfMade { .. }, p) if p.is_empty()));
+        let (files, problems) = tls("tls = { cert = \"tls/c.pem\", key = \"/k.pem\" }");
+        assert!(
+            matches!(files, TlsSettings::Files { cert, key }
+            if cert == Path::new("/etc/ficus/tls/c.pem") && key == Path::new("/k.pem")),
+            "{problems}"
+        );
+        assert!(tls("tls = { cert = \"c.pem\" }").1.contains("listen.tls.key"));
+        assert!(tls("tls = \"on\"").1.contains("self-made"));
+    }
+
+    #[test]
+    fn variables_override_single_keys() {
+        let (config, problems) = read(
+            TENANT,
+            &[("FICUS_LISTEN__ADDRESS", "0.0.0.0:443"), ("FICUS_KEYS__CREATE", "true"), ("FICUS_LOG", "x")],
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(config.listen.address.to_string(), "0.0.0.0:443");
+        assert!(config.keys.create);
+    }
+}

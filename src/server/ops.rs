@@ -1,0 +1,95 @@
+//! The operations listener: plain HTTP on a thread and runtime of its own, so that it answers when everything else is busy.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+
+use super::Public;
+use crate::metrics::Readings;
+use crate::net::{Gauges, Limits, Listener, Setup};
+
+/// What operators ask for.
+pub struct Operations {
+    /// The broker.
+    pub public: Arc<Public>,
+    /// The public listener's counts.
+    pub gauges: Arc<Gauges>,
+}
+
+/// Starts serving; stops when the sender of `stop` is used or dropped.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn serve(
+    listener: Listener,
+    operations: Operations,
+    stop: oneshot::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let operations = Arc::new(operations);
+    std::thread::Builder::new().name("operations".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let limits = Limits { connections: 256, ..Limits::default() };
+            let setup = Setup { limits, grace: std::time::Duration::from_secs(1), ..Setup::default() };
+            let service = move |request: Request<hyper::body::Incoming>, _peer| {
+                let answer = operations.answer(request.method(), request.uri().path());
+                async move { answer }
+            };
+            if let Err(error) = listener.serve(setup, service, stop).await {
+                tracing::error!(%error, "the operations listener ended");
+            }
+        });
+    })
+}
+
+impl Operations {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match path {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" if self.public.exchange.audit.healthy() => text(StatusCode::OK, "ready\n"),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the audit log can't be written\n"),
+            "/metrics" => self.metrics(),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let audit = &self.public.exchange.audit;
+        let readings = Readings {
+            connections: self.gauges.connections.load(Ordering::Relaxed),
+            refused_connections: self.gauges.refused.load(Ordering::Relaxed),
+            audit_records: audit.written(),
+            audit_queue: audit.queue_length(),
+        };
+        match self.public.exchange.metrics.render(readings) {
+            Ok(body) => {
+                let mut response = text(StatusCode::OK, body);
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(error) => {
+                tracing::error!(%error, "metrics can't be encoded");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n")
+            }
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
