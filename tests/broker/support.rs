@@ -1,0 +1,308 @@
+//! A broker and an emulated issuer, put together as `ficus serve` does it, and a client that changes one thing of a
+//! valid request.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use ficus::cli::broker::{Broker, Listeners, Parts};
+use ficus::clock::Clock;
+use ficus::config::Config;
+use ficus::document::Problems;
+use ficus::emulator::github::Job;
+use ficus::emulator::{Emulator, Settings};
+use ficus::trust::Overrides;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub const TENANT: &str = "11111111-1111-1111-1111-111111111111";
+pub const OTHER_TENANT: &str = "22222222-2222-2222-2222-222222222222";
+pub const CLIENT: &str = "aaaaaaaa-0001-4a00-8000-000000000001";
+pub const PRINCIPAL: &str = "bbbbbbbb-0001-4a00-8000-000000000001";
+pub const AUDIENCE: &str = "api://AzureADTokenExchange";
+/// v1.0, RS256.
+pub const VAULT: &str = "https://vault.example";
+/// v2.0, ES256.
+pub const API: &str = "api://orders";
+pub const API_CLIENT: &str = "cccccccc-0002-4a00-8000-000000000002";
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// One runtime for all tests of this program: servers of a shared world must outlive the test that started them.
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+static SHARED: LazyLock<World> = LazyLock::new(|| RUNTIME.block_on(World::start(Plan::default())));
+
+/// Runs a test on the world that all tests share; it must not change what others see.
+pub fn shared<F: Future>(test: impl FnOnce(&'static World) -> F) -> F::Output {
+    let world = &*SHARED;
+    RUNTIME.block_on(test(world))
+}
+
+/// What a world is made of. `{issuer}` in the directory stands for the emulator's issuer.
+pub struct Plan {
+    /// Added to the configuration file, in front of the tables.
+    pub settings: String,
+    /// Added to the emulator's `[[issuer]]` entry.
+    pub issuer: String,
+    /// The directory.
+    pub directory: String,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { settings: String::new(), issuer: String::new(), directory: DIRECTORY.to_owned() }
+    }
+}
+
+pub const DIRECTORY: &str = include_str!("directory.toml");
+
+pub struct World {
+    pub folder: TempDir,
+    pub broker: Broker,
+    pub emulator: Emulator,
+    pub clock: Clock,
+    pub client: reqwest::Client,
+    pub authority: String,
+}
+
+impl World {
+    pub async fn start(plan: Plan) -> Self {
+        let folder = TempDir::new().unwrap();
+        // Stands still, so that answers with times in them can be compared whole.
+        let clock = Clock::fixed(Clock::system().now());
+        let emulator =
+            Emulator::start(Settings { clock: clock.clone(), ..Settings::default() }).await.unwrap();
+        std::fs::write(folder.path().join("emulator.pem"), emulator.ca_pem()).unwrap();
+        std::fs::create_dir_all(folder.path().join("etc/directory")).unwrap();
+        let directory = plan.directory.replace("{issuer}", &emulator.github().issuer());
+        std::fs::write(folder.path().join("etc/directory/records.toml"), directory).unwrap();
+
+        let (problems, file) = (Problems::default(), folder.path().join("etc/ficus.toml"));
+        let mut config = config(&file, &plan, &emulator, 0, &problems);
+        let listeners = Listeners::bind(&config.listen).unwrap();
+        let port = listeners.public_address().port();
+        if config.public_url.ends_with(":0") {
+            config = self::config(&file, &plan, &emulator, port, &problems);
+        }
+        let directory = config.load_directory(&problems);
+        let failed = problems.any_error();
+        assert!(!failed, "{:#?}", problems.into_vec());
+        let parts = Parts { config, directory, overrides: Overrides::new(), clock: clock.clone() };
+        let broker = Broker::start(listeners, parts).unwrap();
+        let client = client(broker.ca_file().map(|path| path.as_path()));
+        Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }
+    }
+
+    /// The honest token of a job on the main branch.
+    pub fn assertion(&self) -> String {
+        self.emulator.github().assertion(&Job::default(), AUDIENCE)
+    }
+
+    /// Header and claims of that token, to be changed.
+    pub fn honest(&self) -> (Value, Value) {
+        let github = self.emulator.github();
+        (github.keys()[0].header(), github.claims(&Job::default(), AUDIENCE))
+    }
+
+    /// Signs soundly, with the key that the honest header names.
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.emulator.github().keys()[0].sign(header, claims)
+    }
+
+    /// A valid request for the vault.
+    pub fn request(&self) -> Form {
+        self.request_with(&self.assertion())
+    }
+
+    /// The same with another assertion.
+    pub fn request_with(&self, assertion: &str) -> Form {
+        let fields = [
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT),
+            ("scope", "https://vault.example/.default"),
+            ("client_assertion_type", JWT_BEARER),
+            ("client_assertion", assertion),
+        ];
+        Form {
+            tenant: TENANT.to_owned(),
+            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn token_url(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/v2.0/token", self.authority)
+    }
+
+    /// Every audit line so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("data/audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The audit line of one request. A refusal's line may come a moment after its answer.
+    pub async fn record(&self, trace: &str) -> Value {
+        wait_for(|| self.audit().into_iter().find(|line| line["traceId"] == trace)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        Reply::of(self.client.get(format!("{}{path}", self.authority)).send().await.unwrap()).await
+    }
+
+    /// Asks the operations listener.
+    pub async fn ops(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.broker.ops_address());
+        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// One number from /metrics.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.ops("/metrics").await;
+        let line = text.lines().find(|line| line.starts_with(&format!("{series} ")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no {series} in {text}"))
+    }
+}
+
+fn config(file: &Path, plan: &Plan, emulator: &Emulator, port: u16, problems: &Problems) -> Config {
+    let text = format!(
+        "public_url = \"https://localhost:{port}\"\n{settings}\n\
+         [listen]\naddress = \"127.0.0.1:0\"\nops_address = \"127.0.0.1:0\"\n\
+         [[tenant]]\nid = \"{TENANT}\"\ndomain = \"Contoso.example\"\n\
+         [[tenant]]\nid = \"{OTHER_TENANT}\"\ndomain = \"fabrikam.example\"\n\
+         [keys]\ncreate = true\n\
+         [[issuer]]\nurl = \"{issuer}\"\nca_file = \"../emulator.pem\"\nallow_private_network = true\n{extra}\n",
+        settings = plan.settings,
+        issuer = emulator.github().issuer(),
+        extra = plan.issuer,
+    );
+    std::fs::write(file, text).unwrap();
+    Config::load(file, std::iter::empty(), problems).unwrap()
+}
+
+/// A client that trusts one CA and nothing else.
+pub fn client(ca_file: Option<&Path>) -> reqwest::Client {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca_file.unwrap()).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+}
+
+/// Waits until there is something; the test's own time limit ends it.
+pub async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A token request that can be changed in one place.
+#[derive(Clone)]
+pub struct Form {
+    pub tenant: String,
+    pub fields: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Form {
+    pub fn tenant(mut self, tenant: &str) -> Self {
+        self.tenant = tenant.to_owned();
+        self
+    }
+
+    /// Sets a field; one that is there is replaced.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self = self.without(name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(field, _)| field != name);
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn body(&self) -> String {
+        let mut body = url::form_urlencoded::Serializer::new(String::new());
+        body.extend_pairs(&self.fields).finish()
+    }
+
+    pub async fn send(&self, world: &World) -> Reply {
+        let mut request = world
+            .client
+            .post(world.token_url(&self.tenant))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(self.body());
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        Reply::of(request.send().await.unwrap()).await
+    }
+}
+
+/// Status, headers and JSON of an answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    pub async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{status}: {:?}", bytes));
+        Self { status, headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn trace(&self) -> String {
+        self.header("x-ms-request-id").to_owned()
+    }
+
+    pub fn text(&self) -> &str {
+        self.body["error_description"].as_str().unwrap_or_default()
+    }
+
+    pub fn token(&self) -> &str {
+        assert_eq!(self.status, 200, "{:?}", self.body);
+        self.body["access_token"].as_str().unwrap()
+    }
+
+    /// Checks everything that all refusals share, and the code of this one.
+    #[track_caller]
+    pub fn refused(&self, status: u16, error: &str, code: u32) -> &Self {
+        assert_eq!((self.status, self.body["error"].as_str()), (status, Some(error)), "{:?}", self.body);
+        assert_eq!(self.body["error_codes"], serde_json::json!([code]), "{:?}", self.body);
+        assert!(self.text().starts_with(&format!("AADSTS{code}: ")), "{}", self.text());
+        assert!(self.text().is_ascii() && !self.text().contains(['"', '\\', '\r', '\n']), "{}", self.text());
+        assert_eq!(self.body["trace_id"], self.header("x-ms-request-id"));
+        assert_eq!(self.header("content-type"), "application/json; charset=utf-8");
+        assert_eq!(self.header("cache-control"), "no-store, no-cache");
+        assert!(self.body.get("access_token").is_none());
+        let error_uri = self.body["error_uri"].as_str().unwrap();
+        assert!(error_uri.ends_with(&format!("/error?code={code}")), "{error_uri}");
+        self
+    }
+}
