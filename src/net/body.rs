@@ -39,6 +39,27 @@ where
     timeout(deadline, collect(body, limit)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
+/// The most that is read of a body only to be thrown away.
+const DISCARDED: usize = 1 << 20;
+
+/// Reads the rest of a refused body and throws it away, up to 1 MiB: a client that is still sending when the connection
+/// closes may never see the answer that tells it why.
+pub async fn discard<B: Body<Data = Bytes>>(body: B, deadline: Duration) {
+    let mut body = pin!(body);
+    let mut left = DISCARDED;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            if read > left {
+                break;
+            }
+            left -= read;
+        }
+    };
+    // Late or not, the answer is the same.
+    let _ = timeout(deadline, reading).await;
+}
+
 async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, BodyError> {
     let mut body = pin!(body);
     // Nearly every body is one chunk, and that chunk is handed on as it is; only a second one makes a copy.

@@ -17,7 +17,7 @@ mod selfmade;
 mod tls;
 mod watch;
 
-pub use body::{BodyError, read};
+pub use body::{BodyError, discard, read};
 pub use certificate::{Certificate, TlsError};
 pub use connection::Peer;
 pub use limits::Limits;

@@ -1,8 +1,9 @@
 //! Which path is what.
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::request::Parts;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -16,6 +17,11 @@ use crate::wire::{Ids, Surface, discovery, entra, error_page, instance};
 /// A path that is served.
 enum Route<'p> {
     TokenV2(&'p str),
+    Document(Document<'p>),
+}
+
+/// What can be read.
+enum Document<'p> {
     Configuration(&'p str),
     Keys(&'p str),
     Instance,
@@ -26,77 +32,86 @@ impl<'p> Route<'p> {
     /// Segments are compared as they are sent: no percent-decoding, so that one path has one spelling.
     fn of(path: &'p str) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/')?.splitn(6, '/').collect();
-        match segments.as_slice() {
-            [tenant, "oauth2", "v2.0", "token"] => Some(Self::TokenV2(tenant)),
-            ["common", "discovery", "instance"] => Some(Self::Instance),
-            [tenant, "v2.0", ".well-known", "openid-configuration"] => Some(Self::Configuration(tenant)),
-            [tenant, "discovery", "v2.0", "keys"] => Some(Self::Keys(tenant)),
-            ["error"] => Some(Self::ErrorPage),
-            _ => None,
-        }
+        Some(match segments.as_slice() {
+            [tenant, "oauth2", "v2.0", "token"] => Self::TokenV2(tenant),
+            ["common", "discovery", "instance"] => Self::Document(Document::Instance),
+            [tenant, "v2.0", ".well-known", "openid-configuration"] => {
+                Self::Document(Document::Configuration(tenant))
+            }
+            [tenant, "discovery", "v2.0", "keys"] => Self::Document(Document::Keys(tenant)),
+            ["error"] => Self::Document(Document::ErrorPage),
+            _ => return None,
+        })
     }
+}
 
-    fn accepted(&self) -> &'static str {
-        match self {
-            Self::TokenV2(_) => "POST",
-            Self::Configuration(_) | Self::Keys(_) | Self::Instance | Self::ErrorPage => "GET",
-        }
+/// A HEAD is a GET whose body the HTTP layer leaves out.
+fn check_method(parts: &Parts, accepted: &'static str) -> Result<(), Refusal> {
+    let method = if parts.method == Method::HEAD { "GET" } else { parts.method.as_str() };
+    if method == accepted {
+        return Ok(());
     }
-
-    fn surface(&self) -> Surface {
-        match self {
-            Self::TokenV2(_) => Surface::Token,
-            Self::Configuration(_) | Self::Keys(_) | Self::Instance | Self::ErrorPage => Surface::Discovery,
-        }
-    }
+    Err(Refusal::Method { accepted, received: parts.method.to_string() })
 }
 
 impl Public {
     pub(super) async fn route(
         &self,
         parts: &Parts,
-        body: Incoming,
+        mut body: Incoming,
         peer: Peer,
         ids: &Ids,
     ) -> Response<Full<Bytes>> {
         let Some(route) = Route::of(parts.uri.path()) else {
             return self.wire.refusal(&Refusal::Path, Surface::Token, ids);
         };
-        // A HEAD is a GET whose body the HTTP layer leaves out.
-        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
-        let allowed = if method.as_str() == route.accepted() {
-            Ok(())
-        } else {
-            Err(Refusal::Method { accepted: route.accepted(), received: parts.method.to_string() })
+        let response = match route {
+            Route::TokenV2(tenant) => {
+                let request = self.token_request(tenant, parts, &mut body).await;
+                let answer = self.token(tenant, request, peer, ids).await;
+                answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Token, ids))
+            }
+            Route::Document(document) => {
+                let answer = check_method(parts, "GET").and_then(|()| self.document(&document, parts, ids));
+                answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Discovery, ids))
+            }
         };
-        let (directory, surface) = (self.exchange.directory.load(), route.surface());
-        let answer = match (route, allowed) {
-            (Route::TokenV2(tenant), allowed) => {
-                self.token(tenant, parts, allowed.map(|()| body), (peer, ids)).await
-            }
-            (_, Err(refusal)) => Err(refusal),
-            (Route::Configuration(tenant), Ok(())) => {
-                discovery::configuration(&self.wire, &directory, tenant, ids)
-            }
-            (Route::Keys(tenant), Ok(())) => {
-                discovery::keys(&self.wire, (&directory, tenant), &self.exchange.keys, ids)
-            }
-            (Route::Instance, Ok(())) => {
-                instance::discovery(&self.wire, &directory, parts.uri.query().unwrap_or_default(), ids)
-            }
-            (Route::ErrorPage, Ok(())) => error_page(&self.wire, parts, ids),
-        };
-        answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, surface, ids))
+        // Who is still sending may not see the answer when the connection closes; who asks before sending is not sent for.
+        let unread =
+            matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::PAYLOAD_TOO_LARGE);
+        if unread && !parts.headers.contains_key(EXPECT) {
+            net::discard(&mut body, self.limits.header_timeout).await;
+        }
+        response
     }
 
-    /// A token request, from its bytes to its answer. Every decision goes through the exchange, so that every one is
-    /// recorded, also those that a wrong method or an oversized body ends.
+    fn document(
+        &self,
+        document: &Document<'_>,
+        parts: &Parts,
+        ids: &Ids,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let directory = self.exchange.directory.load();
+        match *document {
+            Document::Configuration(tenant) => discovery::configuration(&self.wire, &directory, tenant, ids),
+            Document::Keys(tenant) => {
+                discovery::keys(&self.wire, (&directory, tenant), &self.exchange.keys, ids)
+            }
+            Document::Instance => {
+                instance::discovery(&self.wire, &directory, parts.uri.query().unwrap_or_default(), ids)
+            }
+            Document::ErrorPage => error_page(&self.wire, parts, ids),
+        }
+    }
+
+    /// Answers a token request. Every decision goes through the exchange, so that every one is recorded, also those that
+    /// a wrong method or an oversized body ends.
     async fn token(
         &self,
         tenant: &str,
-        parts: &Parts,
-        body: Result<Incoming, Refusal>,
-        (peer, ids): (Peer, &Ids),
+        request: Result<TokenRequest, Refusal>,
+        peer: Peer,
+        ids: &Ids,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let call = Call {
             trace: ids.trace,
@@ -104,7 +119,6 @@ impl Public {
             client: peer.address.ip(),
             dialect: Dialect::EntraV2,
         };
-        let request = self.token_request(tenant, parts, body).await;
         let token = self.exchange.exchange(tenant, request, &call).await?;
         Ok(entra::success(&self.wire, &token, ids))
     }
@@ -113,16 +127,15 @@ impl Public {
         &self,
         tenant: &str,
         parts: &Parts,
-        body: Result<Incoming, Refusal>,
+        body: &mut Incoming,
     ) -> Result<TokenRequest, Refusal> {
-        let body =
-            net::read(body?, self.limits.body, self.limits.header_timeout).await.map_err(
-                |error| match error {
-                    BodyError::TooLarge => Refusal::BodyTooLarge,
-                    BodyError::TooSlow => Refusal::BodyTooSlow,
-                    BodyError::Broken => Refusal::Malformed("its body is broken off"),
-                },
-            )?;
+        check_method(parts, "POST")?;
+        let read = net::read(body, self.limits.body, self.limits.header_timeout).await;
+        let body = read.map_err(|error| match error {
+            BodyError::TooLarge => Refusal::BodyTooLarge,
+            BodyError::TooSlow => Refusal::BodyTooSlow,
+            BodyError::Broken => Refusal::Malformed("its body is broken off"),
+        })?;
         entra::parse(tenant, parts, &body)
     }
 }
@@ -136,7 +149,7 @@ mod tests {
         assert!(matches!(Route::of("/t/oauth2/v2.0/token"), Some(Route::TokenV2("t"))));
         assert!(matches!(
             Route::of("/COMMON/v2.0/.well-known/openid-configuration"),
-            Some(Route::Configuration("COMMON"))
+            Some(Route::Document(Document::Configuration("COMMON")))
         ));
         for wrong in [
             "",
