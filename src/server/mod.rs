@@ -3,7 +3,10 @@
 mod ops;
 mod routes;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -37,8 +40,22 @@ impl Public {
             self.exchange.metrics.shed_requests.inc();
             return self.wire.refusal(&Refusal::Unavailable(Outage::Overloaded), Surface::Token, &ids);
         };
-        self.route(&parts, body, peer, &ids).await
+        contained(self.route(&parts, body, peer, &ids)).await.unwrap_or_else(|| {
+            tracing::error!(correlation = %ids.correlation, "a request panicked");
+            self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, &ids)
+        })
     }
+}
+
+/// Runs a request so that a panic in it ends it alone, with an answer; `None` then. What requests share is swapped or
+/// counted atomically, so a broken-off request leaves none of it half-done.
+async fn contained<F: Future>(request: F) -> Option<F::Output> {
+    let mut request = pin!(request);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }
 
 /// One place among the requests in flight, given back when it is dropped: also when the client goes away.
@@ -57,5 +74,20 @@ impl<'p> Admitted<'p> {
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         self.0.exchange.metrics.requests_in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_alone() {
+        assert_eq!(contained(async { 1 }).await, Some(1));
+        let panicking = contained(async {
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        });
+        assert_eq!(panicking.await, None::<()>);
     }
 }

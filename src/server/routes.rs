@@ -71,6 +71,7 @@ impl Public {
                 let answer = self.token(tenant, request, peer, ids).await;
                 answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Token, ids))
             }
+            Route::Document(_) if parts.method == Method::OPTIONS => self.wire.preflight(ids),
             Route::Document(document) => {
                 let answer = check_method(parts, "GET").and_then(|()| self.document(&document, parts, ids));
                 answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Discovery, ids))

@@ -212,8 +212,11 @@ pub(super) fn render(refusal: &Refusal, surface: Surface) -> Rendered {
         R::Unavailable(Outage::Overloaded) => {
             Rendered { retry_after: Some(1), ..unavailable("The broker is busy. Please try again.".into()) }
         }
-        R::Unavailable(Outage::Audit | Outage::Signing | Outage::Internal) => {
+        R::Unavailable(Outage::Audit | Outage::Signing) => {
             unavailable("The service is temporarily unavailable. Please try again.".into())
+        }
+        R::Unavailable(Outage::Internal) => {
+            rendered(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "The service failed.".into())
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, EXPIRES,
+    HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
@@ -86,8 +86,15 @@ impl Wire {
         if let Ok(value) = HeaderValue::from_str(&format!("max-age={max_age}, private")) {
             headers.insert(CACHE_CONTROL, value);
         }
-        headers.insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        headers.insert(http::header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
+        cross_origin(headers);
+        response
+    }
+
+    /// Tells a browser's page that it may read our documents.
+    pub fn preflight(&self, ids: &Ids) -> Response<Full<Bytes>> {
+        let mut response =
+            self.answer(StatusCode::NO_CONTENT, Bytes::new(), "application/json; charset=utf-8", ids);
+        cross_origin(response.headers_mut());
         response
     }
 
@@ -114,6 +121,11 @@ impl Wire {
         }
         response
     }
+}
+
+fn cross_origin(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
 }
 
 fn guid(id: Guid) -> HeaderValue {
