@@ -35,7 +35,7 @@ pub fn error_page(wire: &Wire, parts: &Parts, ids: &Ids) -> Result<Response<Full
         .and_then(|value| value.to_str().ok())
         .is_some_and(|v| v.contains("text/html"));
     if browser {
-        return Ok(wire.answer(StatusCode::OK, html(code, &texts).into(), "text/html; charset=utf-8", ids));
+        return Ok(wire.page(html(code, &texts), ids));
     }
     let explained: Vec<_> =
         texts.iter().map(|(meaning, check)| json!({ "meaning": meaning, "check": check })).collect();

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, EXPIRES,
-    HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
@@ -71,10 +72,18 @@ impl Wire {
     /// An answer that nobody may keep.
     pub(super) fn json(&self, status: StatusCode, body: &impl Serialize, ids: &Ids) -> Response<Full<Bytes>> {
         let mut response = self.answer(status, to_bytes(body), "application/json; charset=utf-8", ids);
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        headers.insert(EXPIRES, HeaderValue::from_static("-1"));
+        forbid_caching(&mut response);
+        response
+    }
+
+    /// A page for people that nobody may keep: its URL has a JSON form too.
+    pub(super) fn page(&self, html: String, ids: &Ids) -> Response<Full<Bytes>> {
+        let mut response = self.answer(StatusCode::OK, html.into(), "text/html; charset=utf-8", ids);
+        forbid_caching(&mut response);
+        response.headers_mut().insert(
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
+        );
         response
     }
 
@@ -99,7 +108,7 @@ impl Wire {
     }
 
     /// Any answer, with the headers that all share.
-    pub(super) fn answer(
+    fn answer(
         &self,
         status: StatusCode,
         body: Bytes,
@@ -126,6 +135,13 @@ impl Wire {
 fn cross_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS"));
+}
+
+fn forbid_caching(response: &mut Response<Full<Bytes>>) {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-cache"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(EXPIRES, HeaderValue::from_static("-1"));
 }
 
 fn guid(id: Guid) -> HeaderValue {

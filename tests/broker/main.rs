@@ -1,6 +1,9 @@
 //! Black-box tests: the real broker on port 0, over TLS, with an emulated GitHub.
 
-#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
+mod discovery;
+mod openid;
 mod refusals;
 mod support;
+mod tokens;

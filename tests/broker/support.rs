@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ficus::cli::broker::{Broker, Listeners, Parts};
 use ficus::clock::Clock;
 use ficus::config::Config;
@@ -37,6 +39,30 @@ static SHARED: LazyLock<World> = LazyLock::new(|| RUNTIME.block_on(World::start(
 /// Runs a test on the world that all tests share; it must not change what others see.
 pub fn shared<F: Future>(test: impl FnOnce(&'static World) -> F) -> F::Output {
     let world = &*SHARED;
+    RUNTIME.block_on(test(world))
+}
+
+/// A tenant of the wide world, whose GUID has letters.
+pub const LETTERS: &str = "abcdefab-1234-4abc-8def-abcdefabcdef";
+/// A tenant of the wide world that sets its tokens' issuers.
+pub const CUSTOM: &str = "dddddddd-0000-4ddd-8ddd-dddddddddddd";
+pub const CUSTOM_V1: &str = "https://sts.custom.example/tenants/d/";
+pub const CUSTOM_V2: &str = "https://login.custom.example/tenants/d/v2.0";
+
+static WIDE: LazyLock<World> = LazyLock::new(|| {
+    let tenants = format!(
+        "[[tenant]]\nid = \"{}\"\ndomain = \"adatum.EXAMPLE\"\n\
+         [[tenant]]\nid = \"{CUSTOM}\"\nissuer_v1 = \"{CUSTOM_V1}\"\nissuer_v2 = \"{CUSTOM_V2}\"\n",
+        LETTERS.to_ascii_uppercase()
+    );
+    let directory = format!("{DIRECTORY}\n{}", include_str!("wide.toml"));
+    RUNTIME.block_on(World::start(Plan { issuer: tenants, directory, ..Plan::default() }))
+});
+
+/// Runs a test on a second shared world: the first with two more tenants, and with records for the finer points of
+/// tokens. It must not change what others see.
+pub fn wide<F: Future>(test: impl FnOnce(&'static World) -> F) -> F::Output {
+    let world = &*WIDE;
     RUNTIME.block_on(test(world))
 }
 
@@ -305,4 +331,67 @@ impl Reply {
         assert!(error_uri.ends_with(&format!("/error?code={code}")), "{error_uri}");
         self
     }
+}
+
+/// A client of the same trust that offers HTTP/2 alone.
+pub fn http2_client(world: &World) -> reqwest::Client {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(world.broker.ca_file().unwrap()).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+}
+
+/// Both JSON texts of a token whose signature, times, issuer and audience have been checked.
+#[derive(Debug)]
+pub struct Checked {
+    pub header: Value,
+    pub claims: Value,
+}
+
+/// Checks a token as an API does that knows nothing but this authority: from the tenant's discovery document to its
+/// keys, to the one that the token names.
+pub async fn verify(world: &World, token: &str, audience: &str) -> Checked {
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, claims, _] = parts[..] else { panic!("no compact JWS: {token}") };
+    let read = |part| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+    let (header, claims): (Value, Value) = (read(header), read(claims));
+
+    let tenant = claims["tid"].as_str().unwrap();
+    let document = world.get(&format!("/{tenant}/v2.0/.well-known/openid-configuration")).await.body;
+    let issuer = match (claims["ver"].as_str().unwrap(), tenant) {
+        ("2.0", _) => document["issuer"].as_str().unwrap().to_owned(),
+        (_, CUSTOM) => CUSTOM_V1.to_owned(),
+        _ => format!("{}/{tenant}/", world.authority),
+    };
+    let keys = world.client.get(document["jwks_uri"].as_str().unwrap()).send().await.unwrap();
+    let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_slice(&keys.bytes().await.unwrap()).unwrap();
+    let key = keys.find(header["kid"].as_str().unwrap()).expect("the key is published");
+    // The key decides about the algorithm, not the token.
+    let algorithm = match key.algorithm {
+        jsonwebtoken::jwk::AlgorithmParameters::RSA(_) => jsonwebtoken::Algorithm::RS256,
+        _ => jsonwebtoken::Algorithm::ES256,
+    };
+    let mut rules = jsonwebtoken::Validation::new(algorithm);
+    rules.set_issuer(&[issuer]);
+    rules.set_audience(&[audience]);
+    rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+    rules.validate_nbf = true;
+    let key = jsonwebtoken::DecodingKey::from_jwk(key).unwrap();
+    let checked = jsonwebtoken::decode::<Value>(token, &key, &rules).unwrap();
+    assert_eq!(checked.claims, claims);
+    Checked { header, claims }
+}
+
+/// A GUID as we write it.
+pub fn is_guid(text: &str) -> bool {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
