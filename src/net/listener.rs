@@ -198,6 +198,9 @@ impl Drop for Counted {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use http_body_util::BodyExt;
+    use hyper::client::conn::http2;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};
     use rustls::{ClientConfig, RootCertStore};
@@ -318,14 +321,22 @@ mod tests {
         let (certificate, _, mut client) = trusted();
         let server = start(Setup { tls: Some(certificate.server_config()), ..Setup::default() }, echo);
         client.alpn_protocols = vec![b"h2".to_vec()];
-        let client = reqwest::Client::builder().tls_backend_preconfigured(client).no_proxy().build().unwrap();
-        let url = format!("https://localhost:{}/two", server.address.port());
+        let connector = TlsConnector::from(Arc::new(client));
+        let stream = connector
+            .connect(ServerName::try_from("localhost").unwrap(), server.connect().await)
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
         for _ in 0..3 {
-            let answer = client.get(&url).send().await.unwrap().text().await.unwrap();
-            assert_eq!(answer, "/two over HTTP/2.0");
+            let request = Request::get("https://localhost/two").body(Full::<Bytes>::default()).unwrap();
+            let answer = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(answer.to_bytes(), "/two over HTTP/2.0");
         }
-        assert_eq!(server.gauges.connections.load(Ordering::Relaxed), 1);
         server.end().await;
+        connection.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ pub fn discovery(
     let endpoint = parameter("authorization_endpoint").ok_or(Refusal::InstanceUnknown)?;
     let endpoint = Url::parse(&endpoint).map_err(|_| Refusal::InstanceUnknown)?;
     let ours = Url::parse(&wire.public_url).map_err(|_| Refusal::InstanceUnknown)?;
-    if endpoint.origin() != ours.origin() {
+    if !same_host(&endpoint, &ours) {
         return Err(Refusal::InstanceUnknown);
     }
     let tenant = endpoint.path_segments().and_then(|mut segments| segments.next()).unwrap_or_default();
@@ -48,4 +48,31 @@ pub fn discovery(
             json!({ "tenant_discovery_endpoint": body["tenant_discovery_endpoint"], "api-version": "1.0" });
     }
     Ok(wire.document(&body, MAX_AGE, ids))
+}
+
+/// Whether an endpoint is on our host, without a port too: MSAL Python leaves the authority's port out of what it asks.
+fn same_host(endpoint: &Url, ours: &Url) -> bool {
+    endpoint.scheme() == ours.scheme()
+        && endpoint.host() == ours.host()
+        && endpoint.port().is_none_or(|port| Some(port) == ours.port_or_known_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_host_is_known_with_its_port_and_without() {
+        let known = |endpoint: &str, ours: &str| {
+            same_host(&Url::parse(endpoint).unwrap(), &Url::parse(ours).unwrap())
+        };
+        let ours = "https://sts.example:8443";
+        assert!(known("https://sts.example:8443/t/oauth2/v2.0/authorize", ours));
+        assert!(known("https://STS.example/t/oauth2/v2.0/authorize", ours));
+        assert!(known("https://sts.example:443/t", "https://sts.example"));
+        for other in ["https://sts.example:9443/t", "http://sts.example:8443/t", "https://sts.example.org/t"]
+        {
+            assert!(!known(other, ours), "{other}");
+        }
+    }
 }
