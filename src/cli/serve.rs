@@ -1,7 +1,7 @@
 //! `ficus serve`.
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::broker::{Broker, Listeners, Parts};
 use super::{ConfigArgs, Failure, load, runtime, settle};
@@ -31,23 +31,33 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         )));
     }
     runtime()?.block_on(async {
+        let mut stop = Stop::listen()?;
         let listeners = Listeners::bind(&config.listen)?;
         let parts = Parts { config, directory, overrides: Overrides::new(), clock: Clock::system() };
         let broker = Broker::start(listeners, parts)?;
-        stop_signal().await?;
+        stop.requested().await;
         tracing::info!("stopping: requests in flight are finished first");
         broker.stop().await;
         Ok(())
     })
 }
 
-/// Resolves at SIGTERM or Ctrl-C.
-pub(super) async fn stop_signal() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C, caught from the moment this is made: one that comes during the start ends it in order, too.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Resolves once either has come.
+    pub(super) async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -15,7 +15,8 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::broker::{Broker, Listeners, Parts};
-use super::{Failure, output, runtime, serve, settle};
+use super::serve::Stop;
+use super::{Failure, output, runtime, settle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::Problems;
@@ -85,20 +86,32 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         )));
     }
     runtime()?.block_on(async {
+        let mut stop = Stop::listen()?;
         let stage = start(args).await?;
-        stage.write_description()?;
-        output::print(&show::welcome(&stage));
-        let granted = job::exchange(&stage, &stage.main).await?;
-        files::write(&stage.assertion_file(), granted.assertion.as_bytes(), files::PRIVATE)?;
-        output::print(&show::granted(&stage, &granted));
-        let refused = job::exchange(&stage, &stage.feature).await?;
-        output::print(&show::refused(&stage, &refused));
-        output::print(&show::lines_to_paste(&stage));
-        serve::stop_signal().await?;
+        tokio::select! {
+            shown = demonstrate(&stage) => {
+                shown?;
+                stop.requested().await;
+            }
+            () = stop.requested() => {}
+        }
         stage.broker.stop().await;
         stage.emulator.shutdown().await;
         Ok(())
     })
+}
+
+/// One exchange and one refusal, made for real, and lines to paste.
+async fn demonstrate(stage: &Stage) -> Result<(), Failure> {
+    stage.write_description()?;
+    output::print(&show::welcome(stage));
+    let granted = job::exchange(stage, &stage.main).await?;
+    files::write(&stage.assertion_file(), granted.assertion.as_bytes(), files::PRIVATE)?;
+    output::print(&show::granted(stage, &granted));
+    let refused = job::exchange(stage, &stage.feature).await?;
+    output::print(&show::refused(stage, &refused));
+    output::print(&show::lines_to_paste(stage));
+    Ok(())
 }
 
 async fn start(args: &DevArgs) -> Result<Stage, Failure> {
