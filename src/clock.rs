@@ -47,6 +47,7 @@ impl Clock {
 ///
 /// # Panics
 /// When the operating system has no randomness to give: there is no safe way to go on.
+#[expect(clippy::disallowed_methods, reason = "this is the one source")]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives random bytes");

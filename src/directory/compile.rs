@@ -6,10 +6,11 @@ use super::files::Text;
 use super::{Surroundings, TenantEntry, records};
 use crate::document::{Document, Problems, Reader};
 use crate::domain::credential::{CredentialState, Identity};
-use crate::domain::directory::{Directory, Tenant};
+use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::rules::{Exposure, MAX_CREDENTIALS};
+use crate::domain::tenant::Tenant;
 
 /// Compiles all texts into one snapshot. With any error among the problems the snapshot must not be used: what could
 /// not be read is not in it.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::document::Reader;
 use crate::domain::credential::{Credential, CredentialState, Identity, IdentityKind};
-use crate::domain::directory::Assignment;
 use crate::domain::ids::Guid;
 use crate::domain::resource::{Resource, SigningAlgorithm, TokenVersion};
 use crate::domain::rules::{self, Broken, DEFAULT_AUDIENCE};
 use crate::domain::scope::ScopePath;
+use crate::domain::tenant::Assignment;
 
 /// Notes a broken rule; `None` then.
 fn kept<T>(reader: &Reader<'_>, key: &str, value: T, rule: Result<(), Broken>) -> Option<T> {

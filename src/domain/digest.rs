@@ -6,13 +6,16 @@ use std::fmt::Write;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
-use super::directory::{Directory, Tenant};
 use super::policy::IssuerPolicy;
+use super::tenant::Tenant;
 
 /// SHA-256, in hex, over the sorted canonical lines of all records, tenants and issuer policies.
-pub(super) fn of(directory: &Directory) -> String {
-    let mut lines: Vec<String> = directory.tenants().flat_map(tenant_lines).collect();
-    lines.extend(directory.policies().map(policy_line));
+pub(super) fn of<'a>(
+    tenants: impl Iterator<Item = &'a Tenant>,
+    policies: impl Iterator<Item = &'a IssuerPolicy>,
+) -> String {
+    let mut lines: Vec<String> = tenants.flat_map(tenant_lines).collect();
+    lines.extend(policies.map(policy_line));
     lines.sort_unstable();
     hex(digest(&SHA256, lines.join("\n").as_bytes()).as_ref())
 }

@@ -1,140 +1,14 @@
-//! The immutable snapshot of tenants, identities, credentials, resources, role assignments and issuer policies.
+//! The immutable snapshot of all tenants and issuer policies.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::credential::Identity;
 use super::ids::Guid;
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
-use super::resource::{Resource, Target};
 use super::rules::is_domain;
-use super::scope::ScopePath;
-
-/// One tenant with everything in it. What belongs to another tenant can't be reached from here.
-#[derive(Debug)]
-pub struct Tenant {
-    /// Its GUID; every URL and token of ours uses it.
-    pub id: Guid,
-    /// Its domain, lower case.
-    pub domain: Option<String>,
-    /// `iss` of v1.0 tokens.
-    pub issuer_v1: Arc<str>,
-    /// `iss` of v2.0 tokens.
-    pub issuer_v2: Arc<str>,
-    identities: HashMap<Guid, Identity>,
-    resources: Vec<Resource>,
-    by_uri: HashMap<String, usize>,
-    by_client: HashMap<Guid, usize>,
-    assignments: HashMap<Guid, Vec<Assignment>>,
-}
-
-/// What an identity may do where.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Assignment {
-    /// Whom it is for.
-    pub principal_id: Guid,
-    /// The role's name, as it goes into `roles`.
-    pub role: Arc<str>,
-    /// Where it applies, and below.
-    pub scope: ScopePath,
-}
-
-impl Tenant {
-    /// A tenant without records.
-    pub fn new(id: Guid, domain: Option<String>, issuers: (Arc<str>, Arc<str>)) -> Self {
-        Self {
-            id,
-            domain: domain.map(|domain| domain.to_ascii_lowercase()),
-            issuer_v1: issuers.0,
-            issuer_v2: issuers.1,
-            identities: HashMap::new(),
-            resources: Vec::new(),
-            by_uri: HashMap::new(),
-            by_client: HashMap::new(),
-            assignments: HashMap::new(),
-        }
-    }
-
-    /// Adds an identity; `false` when its client id is taken.
-    pub fn add_identity(&mut self, identity: Identity) -> bool {
-        let free = !self.identities.contains_key(&identity.client_id);
-        if free {
-            self.identities.insert(identity.client_id, identity);
-        }
-        free
-    }
-
-    /// Adds a resource; gives back the name of the first identifier that another resource has.
-    pub fn add_resource(&mut self, resource: Resource) -> Result<(), String> {
-        let index = self.resources.len();
-        if self.by_client.contains_key(&resource.client_id) {
-            return Err(resource.client_id.to_string());
-        }
-        if let Some(taken) = resource.identifier_uris.iter().find(|uri| self.by_uri.contains_key(*uri)) {
-            return Err(taken.clone());
-        }
-        self.by_client.insert(resource.client_id, index);
-        self.by_uri.extend(resource.identifier_uris.iter().map(|uri| (uri.clone(), index)));
-        self.resources.push(resource);
-        Ok(())
-    }
-
-    /// Adds a role assignment.
-    pub fn add_assignment(&mut self, assignment: Assignment) {
-        self.assignments.entry(assignment.principal_id).or_default().push(assignment);
-    }
-
-    /// Looks an identity up as a caller names it.
-    pub fn identity(&self, client: &str, tenant: &str) -> Result<&Identity, Refusal> {
-        let id = Guid::parse(client);
-        if id.is_some_and(Guid::is_nil) {
-            return Err(Refusal::ClientNil);
-        }
-        let identity = id
-            .and_then(|id| self.identities.get(&id))
-            .ok_or_else(|| Refusal::ClientUnknown { client: client.to_owned(), tenant: tenant.to_owned() })?;
-        if identity.enabled { Ok(identity) } else { Err(Refusal::ClientDisabled(identity.client_id)) }
-    }
-
-    /// Looks a resource up: by client id, by the exact URI, else with one trailing slash more or less.
-    pub fn resource(&self, target: &Target) -> Option<&Resource> {
-        let index = match target {
-            Target::Client(id) => self.by_client.get(id),
-            Target::Uri(uri) => self.by_uri.get(uri).or_else(|| match uri.strip_suffix('/') {
-                Some(without) => self.by_uri.get(without),
-                None => self.by_uri.get(&format!("{uri}/")),
-            }),
-        }?;
-        self.resources.get(*index)
-    }
-
-    /// Names of the roles that a principal has at a scope or an ancestor of it, sorted, each once.
-    pub fn roles(&self, principal: Guid, scope: &ScopePath) -> Vec<Arc<str>> {
-        let given = self.assignments.get(&principal).map(Vec::as_slice).unwrap_or_default();
-        let covering: BTreeSet<_> = given
-            .iter()
-            .filter(|assignment| assignment.scope.covers(scope))
-            .map(|a| a.role.clone())
-            .collect();
-        covering.into_iter().collect()
-    }
-
-    /// All identities, in no order.
-    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.identities.values()
-    }
-
-    /// All resources, in the order of the records.
-    pub fn resources(&self) -> &[Resource] {
-        &self.resources
-    }
-
-    /// All role assignments, in no order.
-    pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
-        self.assignments.values().flatten()
-    }
-}
+use super::tenant::Tenant;
 
 /// All tenants, and what is demanded of every issuer that a credential names.
 #[derive(Debug, Default)]
@@ -156,7 +30,7 @@ impl Directory {
             policies: policies.into_iter().map(|policy| (policy.issuer.clone(), policy)).collect(),
             digest: String::new(),
         };
-        directory.digest = super::digest::of(&directory);
+        directory.digest = super::digest::of(directory.tenants(), directory.policies());
         directory
     }
 

@@ -1,8 +1,8 @@
 //! Which credential fits: `find` serves, `explain` tells why each did or did not. Both run the same comparison.
 
 use super::credential::{Comparison, Credential, Identity, Presented};
-use super::directory::Tenant;
 use super::refusal::Refusal;
+use super::tenant::Tenant;
 use super::verify::Verified;
 
 /// A verified token that fits a credential of an identity. Comes only from [`find`].

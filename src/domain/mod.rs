@@ -21,5 +21,6 @@ pub mod refusal;
 pub mod resource;
 pub mod rules;
 pub mod scope;
+pub mod tenant;
 pub mod token;
 pub mod verify;

@@ -12,10 +12,11 @@ use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::Grant;
 use crate::domain::credential::Identity;
 use crate::domain::digest::hex;
-use crate::domain::directory::{Directory, Tenant};
+use crate::domain::directory::Directory;
 use crate::domain::matching::Match;
 use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
+use crate::domain::tenant::Tenant;
 use crate::signing::Token;
 use crate::trust::Unavailable;
 

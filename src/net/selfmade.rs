@@ -6,10 +6,9 @@
 //! several TLS stacks refuse it as one.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -24,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::{TlsError, pair};
 use crate::clock::UnixTime;
+use crate::files;
 
 const DAY: UnixTime = 24 * 3600;
 /// Ten years: clients import `ca.pem` by hand.
@@ -59,7 +59,7 @@ pub fn authority(folder: &Path, host: &str, now: UnixTime) -> Result<Authority, 
     const HINT: &str = "the folder of the self-made authority must be ours to read and write";
     let unusable =
         |path: &Path, error: io::Error| TlsError::new(path, format!("can't be used: {error}"), HINT);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| unusable(folder, error))?;
+    files::make_private_folder(folder).map_err(|error| unusable(folder, error))?;
     // Two processes that start at once must not each make one: the loser would show a leaf that ca.pem can't verify.
     let lock = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
     let _lock = lock.map_err(|error| unusable(folder, error))?;
@@ -70,13 +70,15 @@ pub fn authority(folder: &Path, host: &str, now: UnixTime) -> Result<Authority, 
         Some(kept) => kept,
         None => {
             let kept = Kept::make(host, now)?;
-            write(&secret, 0o600, &kept.text()).map_err(|error| unusable(&secret, error))?;
+            files::write(&secret, kept.text().as_bytes(), files::PRIVATE)
+                .map_err(|error| unusable(&secret, error))?;
             kept
         }
     };
     let public = folder.join(PUBLIC);
     if fs::read_to_string(&public).ok().as_ref() != Some(&kept.pem) {
-        write(&public, 0o644, &kept.pem).map_err(|error| unusable(&public, error))?;
+        files::write(&public, kept.pem.as_bytes(), files::PUBLIC)
+            .map_err(|error| unusable(&public, error))?;
     }
     kept.authority(Some(public), now)
 }
@@ -144,18 +146,13 @@ impl Kept {
 
     fn read(file: &Path) -> Result<Option<Self>, TlsError> {
         const HINT: &str = "delete it to have a new authority made, then give clients the new ca.pem";
-        let metadata = match fs::metadata(file) {
+        let text = match files::read_private(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TlsError::new(file, error, HINT)),
-            Ok(metadata) => metadata,
+            Ok(text) => Zeroizing::new(text),
         };
-        if metadata.mode() & 0o077 != 0 {
-            let message = format!("others may read this key (mode {:04o})", metadata.mode() & 0o7777);
-            return Err(TlsError::new(file, message, "delete it if anyone may have seen it, else chmod 600"));
-        }
-        let text =
-            Zeroizing::new(fs::read_to_string(file).map_err(|error| TlsError::new(file, error, HINT))?);
-        Self::parse(&text).map(Some).ok_or_else(|| TlsError::new(file, "is damaged", HINT))
+        let kept = std::str::from_utf8(&text).ok().and_then(Self::parse);
+        kept.map(Some).ok_or_else(|| TlsError::new(file, "is damaged", HINT))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -237,24 +234,9 @@ fn unmade(error: impl std::fmt::Display) -> TlsError {
     }
 }
 
-/// Replaces a file in one step; at no moment is the new content readable by more than `mode` says.
-fn write(file: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let fresh = file.with_extension("pem.new");
-    // Left by a crash. The mode of a file is only set when it is created.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut handle = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
-    handle.write_all(text.as_bytes())?;
-    handle.sync_all()?;
-    fs::rename(&fresh, file)?;
-    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -331,7 +313,7 @@ mod tests {
 
         fs::set_permissions(folder.join(SECRET), fs::Permissions::from_mode(0o640)).unwrap();
         let message = authority(&folder, "localhost", NOW).unwrap_err().to_string();
-        assert!(message.contains("ca-key.pem: others may read this key (mode 0640) (hint: "), "{message}");
+        assert!(message.contains("ca-key.pem: its mode is 0640, so others can read it"), "{message}");
     }
 
     #[test]

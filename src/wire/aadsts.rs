@@ -5,11 +5,9 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::response::{Ids, Wire};
 use crate::domain::refusal::{Outage, Refusal};
 
 /// Where a refusal is given; one code has two names.
@@ -25,37 +23,9 @@ pub enum Surface {
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) status: StatusCode,
-    error: &'static str,
-    text: String,
+    pub(super) error: &'static str,
+    pub(super) text: String,
     pub(super) retry_after: Option<u32>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Body {
-    error: &'static str,
-    error_description: String,
-    error_codes: [u32; 1],
-    timestamp: String,
-    trace_id: String,
-    correlation_id: String,
-    error_uri: String,
-}
-
-pub(super) fn body(rendered: &Rendered, code: u32, ids: &Ids, wire: &Wire) -> Body {
-    let stamp = stamp(wire.clock.now());
-    let (trace, correlation) = (ids.trace, ids.correlation);
-    Body {
-        error: rendered.error,
-        error_description: format!(
-            "AADSTS{code}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {stamp}",
-            rendered.text
-        ),
-        error_codes: [code],
-        timestamp: stamp,
-        trace_id: trace.to_string(),
-        correlation_id: correlation.to_string(),
-        error_uri: format!("{}/error?code={code}", wire.public_url),
-    }
 }
 
 const HOW_TO_MATCH: &str = "Check the federated credential's issuer, subject and audience against the presented token; \
@@ -257,7 +227,8 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-fn stamp(seconds: i64) -> String {
+/// The `timestamp` of an error.
+pub(super) fn stamp(seconds: i64) -> String {
     at(seconds)
         .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z"))
         .unwrap_or_default()

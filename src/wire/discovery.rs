@@ -16,8 +16,9 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 
 use super::response::{Ids, Wire};
-use crate::domain::directory::{Directory, Tenant};
+use crate::domain::directory::Directory;
 use crate::domain::refusal::Refusal;
+use crate::domain::tenant::Tenant;
 use crate::signing::Keys;
 
 /// Discovery documents may be kept for a day, as Entra's.

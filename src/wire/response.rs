@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::aadsts::{self, Surface};
+use super::aadsts::{self, Rendered, Surface};
 use crate::clock::{Clock, random};
 use crate::domain::ids::Guid;
 use crate::domain::refusal::Refusal;
@@ -43,6 +43,35 @@ impl Ids {
     }
 }
 
+/// What the body of every error says.
+#[derive(Serialize)]
+struct ErrorBody {
+    error: &'static str,
+    error_description: String,
+    error_codes: [u32; 1],
+    timestamp: String,
+    trace_id: String,
+    correlation_id: String,
+    error_uri: String,
+}
+
+fn error_body(rendered: &Rendered, code: u32, ids: &Ids, wire: &Wire) -> ErrorBody {
+    let stamp = aadsts::stamp(wire.clock.now());
+    let (trace, correlation) = (ids.trace, ids.correlation);
+    ErrorBody {
+        error: rendered.error,
+        error_description: format!(
+            "AADSTS{code}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {stamp}",
+            rendered.text
+        ),
+        error_codes: [code],
+        timestamp: stamp,
+        trace_id: trace.to_string(),
+        correlation_id: correlation.to_string(),
+        error_uri: format!("{}/error?code={code}", wire.public_url),
+    }
+}
+
 /// What rendering needs to know of this broker.
 #[derive(Debug, Clone)]
 pub struct Wire {
@@ -58,7 +87,7 @@ impl Wire {
     /// Renders a refusal.
     pub fn refusal(&self, refusal: &Refusal, surface: Surface, ids: &Ids) -> Response<Full<Bytes>> {
         let rendered = aadsts::render(refusal, surface);
-        let body = aadsts::body(&rendered, refusal.reason().code(), ids, self);
+        let body = error_body(&rendered, refusal.reason().code(), ids, self);
         let mut response = self.json(rendered.status, &body, ids);
         if let Some(seconds) = rendered.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
