@@ -1,12 +1,12 @@
 //! The two documents that every issuer publishes: counted, and breakable on demand.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::watch;
 
 use super::server::{Answer, json_response};
 
@@ -26,7 +26,9 @@ pub enum Fault {
     Status(StatusCode),
     /// Status 200 and this body.
     Body(Bytes),
-    /// No answer at all, on a connection that stays open.
+    /// Status 302 to this place.
+    Redirect(HeaderValue),
+    /// No answer, on a connection that stays open, until this fault is taken away.
     Hang,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Documents {
 #[derive(Debug, Default)]
 struct Published {
     requests: AtomicU64,
-    fault: ArcSwapOption<Fault>,
+    fault: watch::Sender<Option<Fault>>,
 }
 
 impl Documents {
@@ -53,17 +55,35 @@ impl Documents {
     pub(super) fn answer(&self, document: Document, body: Bytes) -> Answer {
         let published = self.published(document);
         published.requests.fetch_add(1, Ordering::Relaxed);
-        let body = match published.fault.load().as_deref() {
-            None => body,
-            Some(Fault::Body(other)) => other.clone(),
+        // A copy, so that no answer is made while the fault is locked.
+        let fault = published.fault.borrow().clone();
+        let answer = match &fault {
+            Some(Fault::Body(other)) => self.document(other.clone()),
             Some(Fault::Status(status)) => return Answer::json(*status, "{}"),
-            Some(Fault::Hang) => return Answer::Hang,
+            Some(Fault::Redirect(place)) => {
+                let mut response = json_response(StatusCode::FOUND, Bytes::from_static(b"{}"));
+                response.headers_mut().insert(LOCATION, place.clone());
+                response
+            }
+            Some(Fault::Hang) | None => self.document(body),
         };
+        if fault == Some(Fault::Hang) {
+            let mut fault = published.fault.subscribe();
+            return Answer::Later(Box::pin(async move {
+                // Without its sender there is nobody left who could mend it.
+                let _ = fault.wait_for(|fault| *fault != Some(Fault::Hang)).await;
+                answer
+            }));
+        }
+        Answer::Send(answer)
+    }
+
+    fn document(&self, body: Bytes) -> Response<Full<Bytes>> {
         let mut response = json_response(StatusCode::OK, body);
         if let Some(value) = &self.cache_control {
             response.headers_mut().insert(CACHE_CONTROL, value.clone());
         }
-        Answer::Send(response)
+        response
     }
 
     pub(super) fn requests(&self, document: Document) -> u64 {
@@ -71,7 +91,7 @@ impl Documents {
     }
 
     pub(super) fn set_fault(&self, document: Document, fault: Option<Fault>) {
-        self.published(document).fault.store(fault.map(Arc::new));
+        self.published(document).fault.send_replace(fault);
     }
 
     fn published(&self, document: Document) -> &Published {

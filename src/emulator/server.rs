@@ -1,9 +1,9 @@
 //! One HTTPS server on loopback for all platforms.
 
-use std::future::pending;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,11 +42,10 @@ pub(super) trait Platform: Send + Sync {
 }
 
 /// What a client gets.
-#[derive(Debug)]
 pub(super) enum Answer {
     Send(Response<Full<Bytes>>),
-    /// Nothing, while the connection stays open.
-    Hang,
+    /// Nothing for now, while the connection stays open.
+    Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
 }
 
 impl Answer {
@@ -99,7 +98,7 @@ impl Server {
             async move {
                 match answer(&platforms, &request.into_parts().0) {
                     Answer::Send(response) => response,
-                    Answer::Hang => pending().await,
+                    Answer::Later(response) => response.await,
                 }
             }
         };
