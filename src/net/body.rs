@@ -42,8 +42,7 @@ where
 /// The most that is read of a body only to be thrown away.
 const DISCARDED: usize = 1 << 20;
 
-/// Reads the rest of a refused body and throws it away, up to 1 MiB: a client that is still sending when the connection
-/// closes may never see the answer that tells it why.
+/// Reads the rest of a refused body and throws it away, up to 1 MiB. It may go on beside the answer.
 pub async fn discard<B: Body<Data = Bytes>>(body: B, deadline: Duration) {
     let mut body = pin!(body);
     let mut left = DISCARDED;
@@ -56,7 +55,7 @@ pub async fn discard<B: Body<Data = Bytes>>(body: B, deadline: Duration) {
             left -= read;
         }
     };
-    // Late or not, the answer is the same.
+    // Late or not, nothing depends on it.
     let _ = timeout(deadline, reading).await;
 }
 

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Exchange;
-use crate::net::{Limits, Peer};
+use crate::net::{self, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
 pub use ops::{Operations, serve as serve_operations};
@@ -34,15 +36,32 @@ impl Public {
     /// Admits and answers one request. Past the limit of requests in flight the answer is an immediate 503, so that what
     /// has been admitted keeps its pace.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let ids = Ids::of(&parts);
-        let Some(_admitted) = Admitted::new(&self) else {
+        let response = self.admit(&parts, &mut body, peer, &ids).await;
+        // Who is still sending when the connection closes may never see the answer that tells it why: many clients send
+        // head and body apart. Who asks before sending is not sent for, and who was too slow is not waited for again.
+        let unread = !body.is_end_stream() && response.status() != StatusCode::REQUEST_TIMEOUT;
+        if unread && !parts.headers.contains_key(EXPECT) {
+            tokio::spawn(net::discard(body, self.limits.header_timeout));
+        }
+        response
+    }
+
+    async fn admit(
+        &self,
+        parts: &Parts,
+        body: &mut Incoming,
+        peer: Peer,
+        ids: &Ids,
+    ) -> Response<Full<Bytes>> {
+        let Some(_admitted) = Admitted::new(self) else {
             self.exchange.metrics.shed_requests.inc();
-            return self.wire.refusal(&Refusal::Unavailable(Outage::Overloaded), Surface::Token, &ids);
+            return self.wire.refusal(&Refusal::Unavailable(Outage::Overloaded), Surface::Token, ids);
         };
-        contained(self.route(&parts, body, peer, &ids)).await.unwrap_or_else(|| {
+        contained(self.route(parts, body, peer, ids)).await.unwrap_or_else(|| {
             tracing::error!(correlation = %ids.correlation, "a request panicked");
-            self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, &ids)
+            self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, ids)
         })
     }
 }

@@ -1,9 +1,8 @@
 //! Which path is what.
 
 use bytes::Bytes;
-use http::header::EXPECT;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -58,16 +57,16 @@ impl Public {
     pub(super) async fn route(
         &self,
         parts: &Parts,
-        mut body: Incoming,
+        body: &mut Incoming,
         peer: Peer,
         ids: &Ids,
     ) -> Response<Full<Bytes>> {
         let Some(route) = Route::of(parts.uri.path()) else {
             return self.wire.refusal(&Refusal::Path, Surface::Token, ids);
         };
-        let response = match route {
+        match route {
             Route::TokenV2(tenant) => {
-                let request = self.token_request(tenant, parts, &mut body).await;
+                let request = self.token_request(tenant, parts, body).await;
                 let answer = self.token(tenant, request, peer, ids).await;
                 answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Token, ids))
             }
@@ -76,14 +75,7 @@ impl Public {
                 let answer = check_method(parts, "GET").and_then(|()| self.document(&document, parts, ids));
                 answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Discovery, ids))
             }
-        };
-        // Who is still sending may not see the answer when the connection closes; who asks before sending is not sent for.
-        let unread =
-            matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::PAYLOAD_TOO_LARGE);
-        if unread && !parts.headers.contains_key(EXPECT) {
-            net::discard(&mut body, self.limits.header_timeout).await;
         }
-        response
     }
 
     fn document(
