@@ -8,7 +8,8 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::clock::UnixTime;
 
-/// A text that a stranger may have chosen: at most 600 characters, the longest that a credential can name.
+/// A text that a stranger may have chosen: at most 600 characters, the longest that a credential can name, and without
+/// the signature of a token that was sent in place of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Text(Box<str>);
@@ -17,12 +18,23 @@ const LONGEST: usize = 600;
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
+        if let Some(unsigned) = before_signature(text) {
+            return Self::from(format!("{unsigned}…").as_str());
+        }
         if text.len() <= LONGEST || text.char_indices().nth(LONGEST).is_none() {
             return Self(text.into());
         }
         // The mark keeps a cut text from passing for a configured one.
         Self(text.chars().take(LONGEST - 1).chain("…".chars()).collect())
     }
+}
+
+/// What comes before the signature when the text holds a compact JWS: its header begins with `{"` in base64url.
+fn before_signature(text: &str) -> Option<&str> {
+    let start = text.find("eyJ")?;
+    let (dot, _) = text[start..].match_indices('.').nth(1)?;
+    let end = start + dot + 1;
+    (!text[end..].starts_with('…')).then(|| &text[..end])
 }
 
 /// How a decision ended.
@@ -173,6 +185,16 @@ mod tests {
                 r#""dialect":"entra"}"#
             )
         );
+    }
+
+    #[test]
+    fn a_token_in_place_of_a_text_loses_its_signature() {
+        assert_eq!(Text::from("api://eyJhbGci.eyJzdWIi.c2ln/x"), Text("api://eyJhbGci.eyJzdWIi.…".into()));
+        for kept in ["repo:a/b:ref:refs/heads/eyJ.x", "https://a.b.c", "eyJ"] {
+            assert_eq!(Text::from(kept), Text(kept.into()));
+        }
+        let long = format!("eyJ.{}.sig", "x".repeat(700));
+        assert_eq!(Text::from(&*long).0.chars().count(), 600);
     }
 
     #[test]
