@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
+mod cli;
 mod discovery;
+mod issuers;
+mod lifecycle;
+mod limits;
 mod openid;
+mod raw;
 mod refusals;
 mod support;
 mod tokens;

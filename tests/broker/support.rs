@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -64,6 +65,11 @@ static WIDE: LazyLock<World> = LazyLock::new(|| {
 pub fn wide<F: Future>(test: impl FnOnce(&'static World) -> F) -> F::Output {
     let world = &*WIDE;
     RUNTIME.block_on(test(world))
+}
+
+/// Runs a test on a world of its own, which it may break.
+pub fn own<F: Future>(plan: Plan, test: impl FnOnce(Arc<World>) -> F) -> F::Output {
+    RUNTIME.block_on(async { test(Arc::new(World::start(plan).await)).await })
 }
 
 /// What a world is made of. `{issuer}` in the directory stands for the emulator's issuer.
@@ -180,7 +186,7 @@ impl World {
     /// Asks the operations listener.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.broker.ops_address());
-        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        let response = self.client.get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -232,6 +238,20 @@ pub async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// Asks again and again until there is something; after a minute the test has failed.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), looking).await;
+    found.unwrap_or_else(|_| panic!("not within a minute: {what}"))
 }
 
 /// A token request that can be changed in one place.
