@@ -1,7 +1,7 @@
 //! Files that hold secrets: written whole or not at all, readable by nobody else.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -31,22 +31,30 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    // One left by a crash goes; a link planted in its place would be followed, so only a new file will do.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()
 }
 
-/// Reads a secret, and refuses one that group or others may read.
+/// Reads a secret, and refuses one that group or others may read. The file that is looked at is the file that is read.
 pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("its mode is {mode:04o}, so others can read it; run chmod 600 on it"),
         ));
     }
-    fs::read(path)
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]

@@ -21,12 +21,21 @@ impl From<&str> for Text {
         if let Some(unsigned) = before_signature(text) {
             return Self::from(format!("{unsigned}…").as_str());
         }
+        if text.contains(drives_terminals) {
+            return Self::from(text.replace(drives_terminals, "\u{fffd}").as_str());
+        }
         if text.len() <= LONGEST || text.char_indices().nth(LONGEST).is_none() {
             return Self(text.into());
         }
         // The mark keeps a cut text from passing for a configured one.
         Self(text.chars().take(LONGEST - 1).chain("…".chars()).collect())
     }
+}
+
+/// Characters that JSON lets stand and that end lines or drive terminals and bidirectional text: C1 controls, the line
+/// separators of Unicode, directional marks.
+fn drives_terminals(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What comes before the signature when the text holds a compact JWS: its header begins with `{"` in base64url.
@@ -111,9 +120,6 @@ pub struct Record {
     /// The identity's principal id; only when it is one of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_principal_id: Option<String>,
-    /// The resource's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource_display_name: Option<String>,
     /// The resource in the form in which it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<Text>,
@@ -195,6 +201,14 @@ mod tests {
         }
         let long = format!("eyJ.{}.sig", "x".repeat(700));
         assert_eq!(Text::from(&*long).0.chars().count(), 600);
+    }
+
+    #[test]
+    fn nothing_ends_a_line_or_drives_a_terminal() {
+        assert_eq!(
+            Text::from("a\u{9b}b\u{85}c\u{2028}d\u{202e}e"),
+            Text("a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e".into())
+        );
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum AuditFailure {
     /// The line could not be written.
     #[error("the audit log can't be written")]
     Write,
+    /// The line was not written in time; it may be written later, as one of a grant that never left.
+    #[error("the audit log does not take the line")]
+    Stalled,
     /// The log was closed before.
     #[error("the audit log is closed")]
     Closed,
@@ -90,6 +93,13 @@ pub struct Audit {
     writer: Thread,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// How long a grant waits for its line before it is refused: longer than any write on a sound disk, shorter than clients
+/// wait.
+const STALLED: Duration = Duration::from_secs(2);
+/// How long closing waits for the writer: ten seconds, looked at every ten milliseconds.
+const CLOSING_STEP: Duration = Duration::from_millis(10);
+const CLOSING_STEPS: u32 = 1000;
 
 impl Audit {
     /// Opens the log and starts its thread.
@@ -152,12 +162,22 @@ impl Audit {
             Overflow::Refuse => self.offer(&self.decisions, entry)?,
         }
         self.writer.unpark();
-        written.await.unwrap_or(Err(AuditFailure::Closed))
+        match tokio::time::timeout(STALLED, written).await {
+            Ok(written) => written.unwrap_or(Err(AuditFailure::Closed)),
+            Err(_) => {
+                // Cleared by the next write that succeeds.
+                self.shared.failing.store(true, Ordering::Release);
+                Err(AuditFailure::Stalled)
+            }
+        }
     }
 
     /// Records a refusal without waiting. Where there is no room for its line, it adds to an aggregate instead.
     pub fn refusal(&self, record: Record) {
-        let queue = if record.verified { &self.decisions } else { &self.unverified };
+        // Soundly signed tokens are no proof of good will, anybody can have one: refusals never take the half of the queue
+        // that is kept for grants.
+        let room = self.decisions.capacity() > self.decisions.max_capacity() / 2;
+        let queue = if record.verified && room { &self.decisions } else { &self.unverified };
         if self.offer(queue, Entry { record, waiter: None }).is_ok() {
             self.writer.unpark();
         }
@@ -198,9 +218,18 @@ impl Audit {
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.closing.store(true, Ordering::Release);
         self.writer.unpark();
-        if handle.is_some_and(|handle| handle.join().is_err()) {
-            error!("the audit thread panicked");
+        let Some(handle) = handle else { return };
+        // A destination that takes nothing must not keep the process from ending.
+        for _ in 0..CLOSING_STEPS {
+            if handle.is_finished() {
+                if handle.join().is_err() {
+                    error!("the audit thread panicked");
+                }
+                return;
+            }
+            thread::park_timeout(CLOSING_STEP);
         }
+        error!("the audit log did not take what was queued in time");
     }
 }
 

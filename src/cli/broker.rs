@@ -14,7 +14,7 @@ use crate::config::{Config, ListenSettings};
 use crate::domain::directory::Directory;
 use crate::exchange::Exchange;
 use crate::metrics::Metrics;
-use crate::net::{Certificate, Gauges, Listener, Setup, TlsError, TlsSettings};
+use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
 use crate::server::{Operations, Public, serve_operations};
 use crate::signing::{FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
@@ -110,13 +110,15 @@ impl Broker {
             assertion_limit: config.limits.assertion,
         };
         let wire = Wire {
+            is_local: config.is_local(),
             public_url: config.public_url.clone(),
             clock,
             jwks_max_age: config.keys.jwks_max_age.as_secs(),
         };
         let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
         let gauges = Arc::new(Gauges::default());
-        let setup = Setup { tls, limits: config.limits, gauges: gauges.clone(), ..Setup::default() };
+        let limits = within_descriptors(config.limits);
+        let setup = Setup { tls, limits, gauges: gauges.clone(), ..Setup::default() };
         Self::serve(listeners, public, setup, ca_file(&config.listen.tls))
     }
 
@@ -196,6 +198,20 @@ impl Broker {
         })
         .await;
     }
+}
+
+/// The limit of connections, lowered where the process may not open as many files.
+fn within_descriptors(limits: Limits) -> Limits {
+    let room = room_for_connections();
+    if limits.connections > room {
+        let wanted = limits.connections;
+        tracing::warn!(
+            wanted,
+            room,
+            "fewer connections than limits.connections: raise the limit of open files (ulimit -n)"
+        );
+    }
+    Limits { connections: limits.connections.min(room), ..limits }
 }
 
 fn ca_file(tls: &TlsSettings) -> Option<PathBuf> {

@@ -115,6 +115,11 @@ impl Config {
         }
     }
 
+    /// Whether the public URL names this machine alone.
+    pub fn is_local(&self) -> bool {
+        ["localhost", "127.0.0.1", "[::1]"].contains(&self.public_host().as_str())
+    }
+
     /// The host in the public URL.
     pub fn public_host(&self) -> String {
         url::Url::parse(&self.public_url)

@@ -84,7 +84,7 @@ impl<'s> Compiler<'s> {
                 let hint = "add an [[issuer]] entry with this url and allow_private_network = true";
                 reader.problem(
                     "issuer",
-                    format!("{issuer:?} has an IP address or localhost as its host"),
+                    format!("{issuer:?} has an IP address or a name inside a network as its host"),
                     hint,
                 );
             }

@@ -40,6 +40,9 @@ impl TenantEntry {
                 } else if tenant.domain.is_some() && tenants.iter().any(|other| other.domain == tenant.domain)
                 {
                     reader.problem("domain", "is there twice", "each tenant has its own");
+                } else if tenants.iter().any(|other| other.shares_issuer(&tenant)) {
+                    let hint = "an API that checks iss alone could not tell the tenants apart";
+                    reader.problem("", "an issuer of it is another tenant's too", hint);
                 } else {
                     tenants.push(tenant);
                 }
@@ -47,6 +50,11 @@ impl TenantEntry {
             reader.finish();
         }
         tenants
+    }
+
+    fn shares_issuer(&self, other: &Self) -> bool {
+        let theirs = [&other.issuer_v1, &other.issuer_v2];
+        theirs.contains(&&self.issuer_v1) || theirs.contains(&&self.issuer_v2)
     }
 
     fn read(reader: &mut Reader<'_>, public_url: &str) -> Option<Self> {

@@ -139,12 +139,12 @@ impl<'a> Reader<'a> {
     /// A section; absent counts as empty, so that its defaults apply.
     pub fn section(&mut self, key: &'static str) -> Reader<'a> {
         let table = match self.take(key) {
-            None => Table::new(),
             Some(Node { value: Value::Table(table), .. }) => table,
             Some(node) => {
-                self.problem(key, format!("expected a section [{key}], found {}", shown(&node)), "");
+                self.misplaced(key, &node, &format!("a section [{key}]"));
                 Table::new()
             }
+            None => Table::new(),
         };
         Reader::new(table, &self.file, self.key_path(key), self.problems)
     }
@@ -152,12 +152,12 @@ impl<'a> Reader<'a> {
     /// The tables of `[[key]]`.
     pub fn tables(&mut self, key: &'static str) -> Vec<Reader<'a>> {
         let items = match self.take(key) {
-            None => return Vec::new(),
             Some(Node { value: Value::List(items), .. }) => items,
             Some(node) => {
-                self.problem(key, format!("expected [[{key}]] tables, found {}", shown(&node)), "");
+                self.misplaced(key, &node, &format!("[[{key}]] tables"));
                 return Vec::new();
             }
+            None => return Vec::new(),
         };
         let mut readers = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
@@ -201,6 +201,17 @@ impl<'a> Reader<'a> {
             let (file, line) = self.located(Some(&node.place));
             let key = self.key_path(&key);
             self.problems.add(Problem { file, line, key, message: "unknown key".to_owned(), hint, warning });
+        }
+    }
+
+    /// Something else stands where a section or tables belong. A variable can't have meant them, so it is only ignored.
+    fn misplaced(&self, key: &str, node: &Node, expected: &str) {
+        match &node.place {
+            Place::Line(_) => self.problem(key, format!("expected {expected}, found {}", shown(node)), ""),
+            Place::Variable(_) => {
+                let hint = "two underscores separate section and key, as in FICUS_LISTEN__ADDRESS";
+                self.warning(key, format!("a variable can't set {expected}; ignored"), hint);
+            }
         }
     }
 
@@ -334,6 +345,8 @@ mod tests {
         let found = problems("[listen]\nfast = true\n", &[("FICUS_PORT", "tcp://1"), ("FICUS_LISTEN", "x")]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found.iter().all(|line| line.contains("warning")), "{found:?}");
+        let found = problems("", &[("FICUS_LISTEN", "x"), ("FICUS_TENANT__ID", "y"), ("FICUS_TENANT", "z")]);
+        assert!(found.len() >= 2 && found.iter().all(|line| line.contains("warning")), "{found:?}");
     }
 
     #[test]

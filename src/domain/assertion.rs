@@ -19,8 +19,7 @@ const MAX_AUDIENCES: usize = 32;
 /// Largest NumericDate: 2^53, up to which a JSON number is exact.
 const MAX_DATE: f64 = 9_007_199_254_740_992.0;
 
-/// A compact JWS whose form is right; nothing it says has been proven.
-#[derive(Debug)]
+/// A compact JWS whose form is right; nothing it says has been proven. It has no `Debug`, so that no log can show it.
 pub struct UnverifiedAssertion<'a> {
     pub(super) signing_input: &'a str,
     pub(super) signature: Vec<u8>,
@@ -29,10 +28,10 @@ pub struct UnverifiedAssertion<'a> {
 }
 
 /// The header members that decide anything. `jwk`, `jku`, `x5u` and `x5c` are never a source of keys, so they are not read.
-#[derive(Debug)]
 pub(super) struct Header {
     pub(super) algorithm: String,
     pub(super) key_id: Option<String>,
+    pub(super) kind: Option<String>,
 }
 
 /// The registered claims, typed. Absent is `None` or empty; of a wrong type never gets here.
@@ -70,12 +69,17 @@ impl<'a> UnverifiedAssertion<'a> {
         if claims.contains('.') {
             return Err(NOT_COMPACT);
         }
-        Ok(Self {
+        let read = Self {
             header: Header::read(&decode(header)?)?,
             claims: Claims::read(&decode(claims)?)?,
             signature: decode(signature)?,
             signing_input,
-        })
+        };
+        // Last: a kind is worth telling only of what is a JWT.
+        match &read.header.kind {
+            Some(kind) if !kind.eq_ignore_ascii_case("JWT") => Err(Refusal::AssertionKind(kind.clone())),
+            _ => Ok(read),
+        }
     }
 
     /// The claimed issuer, the only claim that may be used before the signature holds.
@@ -107,7 +111,6 @@ impl<'a> UnverifiedAssertion<'a> {
 }
 
 /// An assertion from an issuer that a credential names, with an algorithm that its policy accepts.
-#[derive(Debug)]
 pub struct Candidate<'a> {
     pub(super) assertion: UnverifiedAssertion<'a>,
     pub(super) algorithm: Algorithm,
@@ -128,16 +131,11 @@ impl Header {
         if members.get("crit").is_some() || members.get("b64").is_some() {
             return Err(Refusal::AssertionMalformed("its header demands an extension (crit, b64)"));
         }
-        if let Some(kind) = members.text("typ")?
-            && !kind.eq_ignore_ascii_case("JWT")
-        {
-            return Err(Refusal::AssertionKind(kind));
-        }
         let key_id = members.text("kid")?.filter(|kid| !kid.is_empty());
         if key_id.as_ref().is_some_and(|kid| kid.len() > MAX_KEY_ID) {
             return Err(Refusal::AssertionMalformed("its key id is longer than 256 bytes"));
         }
-        Ok(Self { algorithm: members.text("alg")?.unwrap_or_default(), key_id })
+        Ok(Self { algorithm: members.text("alg")?.unwrap_or_default(), key_id, kind: members.text("typ")? })
     }
 }
 

@@ -93,7 +93,7 @@ pub fn issuer(text: &str) -> Result<Exposure, Broken> {
 pub enum Exposure {
     /// A domain name.
     Public,
-    /// An IP literal or localhost.
+    /// An IP literal, a name without a dot, or one below `localhost`, `local`, `localdomain` or `internal`.
     Private,
 }
 
@@ -102,11 +102,9 @@ pub fn exposure(url: &Url) -> Exposure {
     match url.host() {
         Some(Host::Domain(domain)) => {
             let domain = domain.trim_end_matches('.');
-            if domain == "localhost" || domain.ends_with(".localhost") {
-                Exposure::Private
-            } else {
-                Exposure::Public
-            }
+            let inner = ["localhost", "local", "localdomain", "internal"];
+            let last = domain.rsplit('.').next().unwrap_or_default();
+            if !domain.contains('.') || inner.contains(&last) { Exposure::Private } else { Exposure::Public }
         }
         _ => Exposure::Private,
     }
@@ -171,8 +169,15 @@ mod tests {
         ] {
             assert_eq!(issuer(good), Ok(Exposure::Public), "{good}");
         }
-        for local in ["https://127.0.0.1", "https://localhost:6443", "https://[::1]/x", "https://a.localhost"]
-        {
+        for local in [
+            "https://127.0.0.1",
+            "https://localhost:6443",
+            "https://[::1]/x",
+            "https://a.localhost",
+            "https://kubernetes",
+            "https://metadata.google.internal",
+            "https://x.local.",
+        ] {
             assert_eq!(issuer(local), Ok(Exposure::Private), "{local}");
         }
         for wrong in [

@@ -23,7 +23,7 @@ use super::limits::Limits;
 use super::watch::{Overdue, Watch, Watched};
 
 /// Requests that one HTTP/2 client may have in flight on one connection.
-const STREAMS: u32 = 100;
+const STREAMS: u32 = 32;
 /// HTTP/2 streams reset by the client, or by us over its errors, before the connection is closed: a client that opens
 /// and resets in a loop makes us work without ever reaching [`STREAMS`] (CVE-2023-44487, RUSTSEC-2024-0003).
 const RESETS: usize = 20;

@@ -11,6 +11,7 @@
 mod body;
 mod certificate;
 mod connection;
+mod descriptors;
 mod limits;
 mod listener;
 mod selfmade;
@@ -20,6 +21,7 @@ mod watch;
 pub use body::{BodyError, discard, read};
 pub use certificate::{Certificate, TlsError};
 pub use connection::Peer;
+pub use descriptors::room_for_connections;
 pub use limits::Limits;
 pub use listener::{Gauges, Listener, Setup};
 pub use selfmade::{Authority, authority};

@@ -10,7 +10,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::EXPECT;
-use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -33,12 +32,14 @@ pub struct Public {
 }
 
 impl Public {
-    /// Admits and answers one request. Past the limit of requests in flight the answer is an immediate 503, so that what
-    /// has been admitted keeps its pace.
+    /// Answers one request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let (parts, mut body) = request.into_parts();
         let ids = Ids::of(&parts);
-        let response = self.admit(&parts, &mut body, peer, &ids).await;
+        let response = contained(self.route(&parts, &mut body, peer, &ids)).await.unwrap_or_else(|| {
+            tracing::error!(correlation = %ids.correlation, "a request panicked");
+            self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, &ids)
+        });
         // Who is still sending when the connection closes may never see the answer that tells it why: many clients send
         // head and body apart. Who asks before sending is not sent for, and who was too slow is not waited for again.
         let unread = !body.is_end_stream() && response.status() != StatusCode::REQUEST_TIMEOUT;
@@ -48,21 +49,15 @@ impl Public {
         response
     }
 
-    async fn admit(
-        &self,
-        parts: &Parts,
-        body: &mut Incoming,
-        peer: Peer,
-        ids: &Ids,
-    ) -> Response<Full<Bytes>> {
-        let Some(_admitted) = Admitted::new(self) else {
+    /// A place among the requests in flight, which a request takes once it is whole: one that is still being sent costs
+    /// nobody else a place, however slowly it comes. Past the limit there is none, so that what has been admitted keeps
+    /// its pace.
+    fn admit(&self) -> Result<Admitted<'_>, Refusal> {
+        let admitted = Admitted::new(self);
+        if admitted.is_none() {
             self.exchange.metrics.shed_requests.inc();
-            return self.wire.refusal(&Refusal::Unavailable(Outage::Overloaded), Surface::Token, ids);
-        };
-        contained(self.route(parts, body, peer, ids)).await.unwrap_or_else(|| {
-            tracing::error!(correlation = %ids.correlation, "a request panicked");
-            self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, ids)
-        })
+        }
+        admitted.ok_or(Refusal::Unavailable(Outage::Overloaded))
     }
 }
 

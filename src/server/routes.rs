@@ -112,6 +112,7 @@ impl Public {
             client: peer.address.ip(),
             dialect: Dialect::EntraV2,
         };
+        let _admitted = self.admit()?;
         let token = self.exchange.exchange(tenant, request, &call).await?;
         Ok(entra::success(&self.wire, &token, ids))
     }

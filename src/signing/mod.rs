@@ -49,8 +49,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Keys(Vec<SigningKey>);
 
-/// A signed token.
-#[derive(Debug)]
+/// A signed token; without `Debug`, so that no log can show it.
 pub struct Token {
     /// The compact JWS.
     pub jwt: String,

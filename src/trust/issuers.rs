@@ -1,6 +1,7 @@
 //! The keys of every issuer that the directory names: one cached set each, one fetch at a time.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ impl Issuers {
         if let Some(keys) = issuer.at_hand(now) {
             return Ok(keys);
         }
+        let _waiter = issuer.wait_with_others().ok_or(Fault::Slow)?;
         let mut flight = issuer.join(now);
         let landed = timeout(self.settings.request_wait, flight.wait_for(Option::is_some)).await;
         let landing = landed.map_err(|_| Fault::Slow)?.map_err(|_| Fault::Interrupted)?;
@@ -85,6 +87,19 @@ impl Issuers {
     }
 }
 
+/// Most requests that wait for one issuer; the rest are told to come back. An issuer that hangs must not hold all places
+/// of requests in flight, of which there are 1,024 by default.
+const MAX_WAITERS: usize = 256;
+
+/// One who waits, for as long as this lives.
+struct Waiter<'i>(&'i AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// How a fetch ended, and for a failure when; `None` while it goes on.
 type Landing = Option<Result<Arc<KeySet>, (Fault, Instant)>>;
 
@@ -93,6 +108,8 @@ struct Issuer {
     egress: Arc<Egress<System>>,
     settings: TrustSettings,
     current: ArcSwapOption<Fetched>,
+    /// Requests that wait for a fetch.
+    waiters: AtomicUsize,
     /// The last fetch, going on or ended. Held only to look and to start, never while one goes on.
     flight: Mutex<Option<watch::Receiver<Landing>>>,
 }
@@ -104,7 +121,14 @@ struct Fetched {
 
 impl Issuer {
     fn new(target: Target, egress: Arc<Egress<System>>, settings: TrustSettings) -> Self {
-        Self { target, egress, settings, current: ArcSwapOption::empty(), flight: Mutex::new(None) }
+        Self {
+            target,
+            egress,
+            settings,
+            current: ArcSwapOption::empty(),
+            waiters: AtomicUsize::new(0),
+            flight: Mutex::new(None),
+        }
     }
 
     /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
@@ -113,6 +137,12 @@ impl Issuer {
         let fetched = current.as_ref()?;
         let fresh = now.abs_diff(fetched.at) < self.settings.soft_ttl.as_secs();
         fresh.then(|| Arc::clone(&fetched.keys))
+    }
+
+    /// A place among those who wait; `None` when all are taken.
+    fn wait_with_others(&self) -> Option<Waiter<'_>> {
+        let waiter = Waiter(&self.waiters);
+        (self.waiters.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS).then_some(waiter)
     }
 
     /// The fetch that goes on, or the last one while its result holds, or a new one. It runs in a task of its own: a

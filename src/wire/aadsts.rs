@@ -246,15 +246,29 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::ids::Guid;
 
     proptest! {
         #[test]
         fn descriptions_need_no_json_escape(presented in any::<String>()) {
+            let said = || presented.clone();
             for refusal in [
-                Refusal::SubjectUnmatched(presented.clone()),
-                Refusal::Scope(presented.clone()),
-                Refusal::TenantUnknown(presented.clone()),
-                Refusal::Method { accepted: "POST", received: presented.clone() },
+                Refusal::Method { accepted: "POST", received: said() },
+                Refusal::GrantType(said()),
+                Refusal::Scope(said()),
+                Refusal::TenantForm(said()),
+                Refusal::TenantUnknown(said()),
+                Refusal::ClientUnknown { client: said(), tenant: said() },
+                Refusal::AssertionKind(said()),
+                Refusal::OwnIssuer(said()),
+                Refusal::IssuerUnnamed(said()),
+                Refusal::AlgorithmRefused(said()),
+                Refusal::IssuerUnavailable { issuer: said(), retry_after: 1 },
+                Refusal::KeyUnknown { key_id: said(), issuer: said() },
+                Refusal::SubjectUnmatched(said()),
+                Refusal::AudienceUnmatched(said()),
+                Refusal::ResourceUnknown { resource: said(), tenant: said() },
+                Refusal::NotAssigned { client: Guid::from_random([1; 16]), resource: said() },
             ] {
                 let text = render(&refusal, Surface::Token).text;
                 prop_assert_eq!(serde_json::to_string(&text).unwrap(), format!("\"{text}\""));

@@ -22,7 +22,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 /// entra-token-service.md section 1.5). The order of the checks is the order in which they are answered.
 pub fn parse(tenant: &str, parts: &Parts, body: &[u8]) -> Result<TokenRequest, Refusal> {
     let form = form(parts, body)?;
-    if form.get("client_secret").is_some() || has_basic_password(parts) {
+    if form.get("client_secret").is_some() || has_password(parts) {
         return Err(Refusal::Malformed(
             "it holds a secret, and this broker knows none; send a client_assertion alone",
         ));
@@ -86,14 +86,13 @@ fn is_form(parts: &Parts) -> bool {
     types.next().is_none() && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// Whether HTTP Basic brings a password. An empty one says only who is calling.
-fn has_basic_password(parts: &Parts) -> bool {
+/// Whether HTTP Basic brings a password. An empty one says only who is calling; what can't be decoded may hold one.
+fn has_password(parts: &Parts) -> bool {
     parts.headers.get_all(AUTHORIZATION).iter().any(|value| {
-        let value = value.as_bytes();
-        let Some((scheme, encoded)) = value.split_at_checked(6) else { return false };
-        let decoded = STANDARD.decode(encoded.trim_ascii()).unwrap_or_default();
-        let password = decoded.iter().position(|byte| *byte == b':').map_or(&[][..], |at| &decoded[at + 1..]);
-        scheme.eq_ignore_ascii_case(b"basic ") && !password.is_empty()
+        let Some((scheme, encoded)) = value.as_bytes().split_at_checked(6) else { return false };
+        let empty =
+            |decoded: Vec<u8>| decoded.iter().position(|byte| *byte == b':') == decoded.len().checked_sub(1);
+        scheme.eq_ignore_ascii_case(b"basic ") && !STANDARD.decode(encoded.trim_ascii()).is_ok_and(empty)
     })
 }
 
@@ -190,7 +189,9 @@ mod tests {
         }
         assert!(malformed(&[FORM], &format!("{VALID}&x=%zz")));
         assert!(malformed(&[FORM], &format!("{VALID}&client_secret=s")));
-        assert!(malformed(&[FORM, ("authorization", "basic Yzpwdw==")], VALID));
+        for basic in ["basic Yzpwdw==", "Basic Yzpwdw", "Basic Yzpwd-8=", "Basic ?"] {
+            assert!(malformed(&[FORM, ("authorization", basic)], VALID), "{basic}");
+        }
         assert!(malformed(&[FORM], &format!("{VALID}&assertion=a.b.c")));
         assert!(malformed(&[FORM], &format!("{VALID}&subject_token=a.b.c")));
         assert!(malformed(&[FORM, ("content-encoding", "gzip")], VALID));

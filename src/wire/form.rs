@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The parameters of one form, each there once. Parameters without a value count as absent (RFC 6749 section 3.2).
-#[derive(Debug)]
+/// The parameters of one form, each there once; without `Debug`, because one of them is a token. Parameters without a value count as absent (RFC 6749 section 3.2).
 pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 /// Why a body is not a form that we read.
@@ -77,16 +76,16 @@ mod tests {
 
     #[test]
     fn names_once_values_decoded_empty_is_absent() {
-        let form = Form::parse(b"a=1&&b=x%20y+z%C3%A9&c=&d&%61b=2&e=a;b=c").unwrap();
+        let form = Form::parse(b"a=1&&b=x%20y+z%C3%A9&c=&d&%61b=2&e=a;b=c").ok().unwrap();
         assert_eq!(form.get("a"), Some("1"));
         assert_eq!(form.get("b"), Some("x y z\u{e9}"));
         assert_eq!((form.get("c"), form.get("d"), form.get("ab")), (None, None, Some("2")));
         assert_eq!(form.get("e"), Some("a;b=c"));
         for repeated in ["a=1&a=1", "a=1&%61=2", "a&a", "x=&x="] {
-            assert_eq!(Form::parse(repeated.as_bytes()).unwrap_err(), Fault::Repeated, "{repeated}");
+            assert_eq!(Form::parse(repeated.as_bytes()).err(), Some(Fault::Repeated), "{repeated}");
         }
         for broken in [&b"a=%"[..], b"a=%z1", b"a=%1", b"%=1", b"a=%ff", b"a=\xff"] {
-            assert_eq!(Form::parse(broken).unwrap_err(), Fault::Encoding, "{broken:?}");
+            assert_eq!(Form::parse(broken).err(), Some(Fault::Encoding), "{broken:?}");
         }
         assert!(Form::parse(&b"&".repeat(100_000)).is_ok());
     }
@@ -95,7 +94,7 @@ mod tests {
         #[test]
         fn what_is_encoded_is_read_back(name in "[a-z]{1,9}", value in "\\PC{1,40}") {
             let body: String = url::form_urlencoded::Serializer::new(String::new()).append_pair(&name, &value).finish();
-            let form = Form::parse(body.as_bytes()).unwrap();
+            let form = Form::parse(body.as_bytes()).ok().unwrap();
             prop_assert_eq!(form.get(&name), Some(value.as_str()));
         }
 

@@ -33,7 +33,9 @@ pub fn discovery(
     let tenant = endpoint.path_segments().and_then(|mut segments| segments.next()).unwrap_or_default();
     let segment = match directory.tenant(tenant) {
         Ok(tenant) => tenant.id.to_string(),
-        Err(Refusal::TenantAbsent) => tenant.to_ascii_lowercase(),
+        Err(Refusal::TenantAbsent) if !tenant.eq_ignore_ascii_case("consumers") => {
+            tenant.to_ascii_lowercase()
+        }
         Err(refusal) => return Err(refusal),
     };
     let host = host(&wire.public_url);

@@ -81,6 +81,9 @@ pub struct Wire {
     pub clock: Clock,
     /// `max-age` of our JWKS, in seconds.
     pub jwks_max_age: u64,
+    /// Whether the authority is this machine alone. Then no browser is told to use https only: it would for every other
+    /// program on localhost too.
+    pub is_local: bool,
 }
 
 impl Wire {
@@ -149,10 +152,10 @@ impl Wire {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(
-            STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000; includeSubDomains"),
-        );
+        if !self.is_local {
+            let https_only = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+            headers.insert(STRICT_TRANSPORT_SECURITY, https_only);
+        }
         headers.insert(REQUEST_ID, guid(ids.trace));
         if ids.echo {
             headers.insert(CLIENT_REQUEST_ID, guid(ids.correlation));

@@ -311,7 +311,6 @@ fn success_headers() -> BTreeMap<String, String> {
         ("date", "DATE"),
         ("expires", "-1"),
         ("pragma", "no-cache"),
-        ("strict-transport-security", "max-age=31536000; includeSubDomains"),
         ("x-content-type-options", "nosniff"),
         ("x-ms-request-id", "GUID"),
     ]

@@ -16,7 +16,6 @@ NEVER_STORED = {
     "cache-control": "no-store, no-cache",
     "pragma": "no-cache",
     "expires": "-1",
-    "strict-transport-security": "max-age=31536000; includeSubDomains",
     "x-content-type-options": "nosniff",
 }
 
