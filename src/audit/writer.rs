@@ -500,7 +500,8 @@ mod tests {
         let traces: Vec<_> = lines.iter().filter_map(|line| line["traceId"].as_str()).collect();
         assert_eq!(traces, ["0", "1", "2"]);
         assert_eq!([TRANSIENT, 700_213, 700_027].map(|code| sum(&lines, code)), [1, 5, 5]);
-        assert_eq!(lines.iter().filter(|line| line["verified"] == false).count(), 4, "{lines:?}");
+        // Room for three: verified refusals, kept out of the grants' queue, share it. The rest is in aggregates.
+        assert_eq!(lines.iter().filter(|line| line["verified"] == false).count(), 2, "{lines:?}");
     }
 
     #[tokio::test]
