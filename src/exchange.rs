@@ -1,6 +1,6 @@
 //! The spine: one sequence for every dialect.
 //!
-//! [`Exchange::decide`] is the whole security argument on one screen. Each step yields a type that only it can make
+//! `Exchange::decide` is the whole security argument on one screen. Each step yields a type that only it can make
 //! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
 
 mod observed;
