@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
 use super::server::{Answer, json_response};
@@ -31,9 +31,10 @@ pub enum Fault {
 }
 
 /// The documents of one issuer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Documents {
     cache_control: Option<HeaderValue>,
+    jwks_type: HeaderValue,
     discovery: Published,
     jwks: Published,
 }
@@ -46,7 +47,13 @@ struct Published {
 
 impl Documents {
     pub(super) fn new(cache_control: Option<HeaderValue>) -> Self {
-        Self { cache_control, ..Self::default() }
+        let jwks_type = HeaderValue::from_static("application/json");
+        Self { cache_control, jwks_type, discovery: Published::default(), jwks: Published::default() }
+    }
+
+    /// With another content type of the key set.
+    pub(super) fn jwks_type(self, jwks_type: &'static str) -> Self {
+        Self { jwks_type: HeaderValue::from_static(jwks_type), ..self }
     }
 
     /// Counts the request and answers it: with the document, unless there is a fault.
@@ -60,6 +67,9 @@ impl Documents {
             Some(Fault::Hang) => return Answer::Hang,
         };
         let mut response = json_response(StatusCode::OK, body);
+        if document == Document::Jwks {
+            response.headers_mut().insert(CONTENT_TYPE, self.jwks_type.clone());
+        }
         if let Some(value) = &self.cache_control {
             response.headers_mut().insert(CACHE_CONTROL, value.clone());
         }

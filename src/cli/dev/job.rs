@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::Failure;
 use super::{CLIENT, SCOPE, Stage};
-use crate::emulator::github::TokenRequest;
+use crate::emulator::TokenRequest;
 
 /// A finished exchange.
 pub(super) struct Answer {
