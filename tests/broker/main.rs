@@ -1,9 +1,10 @@
-//! Black-box tests: the real broker on port 0, over TLS, with an emulated GitHub.
+//! Black-box tests: the real broker on port 0, over TLS, with emulated platforms.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
 mod discovery;
 mod openid;
+mod platforms;
 mod refusals;
 mod support;
 mod tokens;
