@@ -73,5 +73,8 @@ fn each_platforms_token_is_exchanged_and_its_near_miss_refused() {
         claims["iss"] = aks.issuer().trim_end_matches('/').into();
         let key = &aks.keys()[0];
         refused(world, &key.sign(&key.header(), &claims), 700_211).await;
+
+        let granted = "ficus_exchanges_total{dialect=\"entra_v2\",outcome=\"granted\",reason=\"granted\"}";
+        assert_eq!(world.metric(granted).await, 5.0);
     });
 }
