@@ -63,7 +63,8 @@ impl Sources {
             for Use { path, alias, .. } in uses {
                 if let Some([_, .., last]) = path.strip_prefix(file.module.as_slice()) {
                     let name = alias.as_ref().unwrap_or(last);
-                    exported.insert([file.module.as_slice(), &[name.clone()]].concat(), path.clone());
+                    exported
+                        .insert([file.module.as_slice(), std::slice::from_ref(name)].concat(), path.clone());
                 }
             }
         }

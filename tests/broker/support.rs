@@ -182,7 +182,7 @@ impl World {
     /// Asks the operations listener.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.broker.ops_address());
-        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        let response = self.client.get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
