@@ -64,15 +64,14 @@ const LONG: [(&str, &str, &str); 2] = [
 ];
 
 /// Where production code may write `.expect(`, how often, and why it can't happen.
-const EXPECTS: [(&str, usize, &str); 4] = [
+const EXPECTS: [(&str, usize, &str); 3] = [
     ("clock.rs", 1, "without randomness there is no safe way to go on"),
     (
         "net/certificate.rs",
         1,
         "the cryptography that is compiled in supports the protocol versions that are asked for",
     ),
-    ("emulator/keys.rs", 6, "an emulator's own keys and certificates, made from constants"),
-    ("emulator/github/mod.rs", 1, "passes on a panic of the task that makes the emulator's keys"),
+    ("emulator/keys.rs", 7, "an emulator's own keys and certificates, made from constants"),
 ];
 
 /// Who may name the standard streams besides the one place that prints, and why.

@@ -5,11 +5,13 @@
 pub mod broker;
 mod check;
 mod dev;
+mod emulate;
 mod keys;
 mod output;
+mod samples;
 mod serve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -33,8 +35,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a broker with a sample directory and an emulated GitHub, show one exchange and one refusal, and stay up.
+    /// Start a broker with a sample directory and emulated GitHub, GitLab, GKE and AKS, show an exchange of each and one
+    /// refusal, and stay up.
     Dev(dev::DevArgs),
+    /// Emulate the token issuers of GitHub, GitLab, GKE and AKS alone, until SIGTERM or Ctrl-C.
+    Emulate(emulate::EmulateArgs),
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(serve::ServeArgs),
     /// Check the configuration and the directory; prints every problem with file, key and hint, and exits 1 if there are any.
@@ -79,6 +84,7 @@ pub fn main() -> ExitCode {
 fn run(command: Option<Command>) -> Result<(), Failure> {
     match command.unwrap_or_else(|| Command::Dev(dev::DevArgs::default())) {
         Command::Dev(args) => dev::run(&args),
+        Command::Emulate(args) => emulate::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys::run(&args),
@@ -126,4 +132,14 @@ fn settle(problems: Problems) -> Result<(), Failure> {
 /// The runtime that serves requests: a worker for each core.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// The path from the root, as far as it can be told.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The same as one word of a shell.
+fn shell_quoted(path: &Path) -> String {
+    format!("'{}'", absolute(path).display().to_string().replace('\'', r"'\''"))
 }

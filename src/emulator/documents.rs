@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use tokio::sync::watch;
@@ -33,9 +33,10 @@ pub enum Fault {
 }
 
 /// The documents of one issuer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Documents {
     cache_control: Option<HeaderValue>,
+    jwks_type: HeaderValue,
     discovery: Published,
     jwks: Published,
 }
@@ -48,7 +49,13 @@ struct Published {
 
 impl Documents {
     pub(super) fn new(cache_control: Option<HeaderValue>) -> Self {
-        Self { cache_control, ..Self::default() }
+        let jwks_type = HeaderValue::from_static("application/json");
+        Self { cache_control, jwks_type, discovery: Published::default(), jwks: Published::default() }
+    }
+
+    /// With another content type of the key set.
+    pub(super) fn jwks_type(self, jwks_type: &'static str) -> Self {
+        Self { jwks_type: HeaderValue::from_static(jwks_type), ..self }
     }
 
     /// Counts the request and answers it: with the document, unless there is a fault.
@@ -58,14 +65,14 @@ impl Documents {
         // A copy, so that no answer is made while the fault is locked.
         let fault = published.fault.borrow().clone();
         let answer = match &fault {
-            Some(Fault::Body(other)) => self.document(other.clone()),
+            Some(Fault::Body(other)) => self.document(document, other.clone()),
             Some(Fault::Status(status)) => return Answer::json(*status, "{}"),
             Some(Fault::Redirect(place)) => {
                 let mut response = json_response(StatusCode::FOUND, Bytes::from_static(b"{}"));
                 response.headers_mut().insert(LOCATION, place.clone());
                 response
             }
-            Some(Fault::Hang) | None => self.document(body),
+            Some(Fault::Hang) | None => self.document(document, body),
         };
         if fault == Some(Fault::Hang) {
             let mut fault = published.fault.subscribe();
@@ -78,8 +85,11 @@ impl Documents {
         Answer::Send(answer)
     }
 
-    fn document(&self, body: Bytes) -> Response<Full<Bytes>> {
+    fn document(&self, document: Document, body: Bytes) -> Response<Full<Bytes>> {
         let mut response = json_response(StatusCode::OK, body);
+        if document == Document::Jwks {
+            response.headers_mut().insert(CONTENT_TYPE, self.jwks_type.clone());
+        }
         if let Some(value) = &self.cache_control {
             response.headers_mut().insert(CACHE_CONTROL, value.clone());
         }

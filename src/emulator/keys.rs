@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use uuid::Builder;
@@ -24,11 +24,25 @@ pub enum KeyStyle {
     UuidWithCertificate,
     /// The certificate's SHA-1 thumbprint in upper-case hex, with that certificate of two years.
     Thumbprint,
+    /// The RFC 7638 thumbprint of the key itself, and no certificate.
+    JwkThumbprint,
+    /// The SHA-256 of the key as DER, and no certificate. Its tokens' headers have no `typ`.
+    Kubernetes,
+}
+
+/// How long a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySize {
+    /// 2048 bits: a good part of a second at worst.
+    Rsa2048,
+    /// 4096 bits: several seconds at worst.
+    Rsa4096,
 }
 
 /// A private key, its name, and what is published of it.
 pub struct IssuerKey {
     id: String,
+    typ: Option<&'static str>,
     x5t: Option<String>,
     algorithm: Algorithm,
     private: EncodingKey,
@@ -47,29 +61,47 @@ impl IssuerKey {
     /// # Panics
     /// When the operating system has no randomness to give.
     pub fn rsa(style: KeyStyle, now: UnixTime) -> Self {
-        let pair =
-            KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("RSA keys can be made");
+        Self::rsa_of(style, KeySize::Rsa2048, now)
+    }
+
+    /// The same of another size.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    pub fn rsa_of(style: KeyStyle, size: KeySize, now: UnixTime) -> Self {
+        let size = match size {
+            KeySize::Rsa2048 => RsaKeySize::_2048,
+            KeySize::Rsa4096 => RsaKeySize::_4096,
+        };
+        let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size).expect("RSA keys can be made");
         let private = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).expect("the key is RSA");
         let certificate = match style {
-            KeyStyle::Uuid => None,
+            KeyStyle::Uuid | KeyStyle::JwkThumbprint | KeyStyle::Kubernetes => None,
             KeyStyle::UuidWithCertificate => Some(certificate(&pair, now, Duration::days(3650))),
             KeyStyle::Thumbprint => Some(certificate(&pair, now, Duration::days(730))),
         };
         let sha1 = certificate.as_deref().map(|der| digest(&SHA1_FOR_LEGACY_USE_ONLY, der));
-        let id = match (style, &sha1) {
-            (KeyStyle::Thumbprint, Some(sha1)) => hex(sha1.as_ref()).to_uppercase(),
-            // GitHub's are version 5: derived, not random.
-            _ => Builder::from_sha1_bytes(random()).into_uuid().to_string(),
-        };
         let x5t = sha1.map(|sha1| URL_SAFE_NO_PAD.encode(sha1));
 
         let mut public = Jwk::from_encoding_key(&private, Algorithm::RS256).expect("the key is RSA");
+        let id = match (style, &sha1) {
+            (KeyStyle::Thumbprint, Some(sha1)) => hex(sha1.as_ref()).to_uppercase(),
+            (KeyStyle::JwkThumbprint, _) => {
+                public.thumbprint(ThumbprintHash::SHA256).expect("an RSA key has a thumbprint")
+            }
+            (KeyStyle::Kubernetes, _) => {
+                URL_SAFE_NO_PAD.encode(digest(&SHA256, &pair.subject_public_key_info()))
+            }
+            // GitHub's are version 5: derived, not random.
+            _ => Builder::from_sha1_bytes(random()).into_uuid().to_string(),
+        };
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         public.common.key_id = Some(id.clone());
         public.common.x509_chain = certificate.map(|der| vec![STANDARD.encode(der)]);
         public.common.x509_sha1_fingerprint = x5t.clone();
         let public = serde_json::to_value(public).expect("a JWK is JSON");
-        Self { id, x5t, algorithm: Algorithm::RS256, private, public }
+        let typ = (style != KeyStyle::Kubernetes).then_some("JWT");
+        Self { id, typ, x5t, algorithm: Algorithm::RS256, private, public }
     }
 
     /// The `kid`.
@@ -84,7 +116,10 @@ impl IssuerKey {
 
     /// The header of honest tokens; `x5t` only with a certificate.
     pub fn header(&self) -> Value {
-        let mut header = json!({ "typ": "JWT", "alg": self.algorithm, "kid": self.id });
+        let mut header = json!({ "alg": self.algorithm, "kid": self.id });
+        if let Some(typ) = self.typ {
+            header["typ"] = json!(typ);
+        }
         if let Some(x5t) = &self.x5t {
             header["x5t"] = json!(x5t);
         }

@@ -9,20 +9,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use serde_json::json;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::clock::Clock;
-use crate::net::{Authority, Certificate, Listener, Peer, Setup, TlsError, authority};
+use crate::net::{Authority, Certificate, Listener, Peer, Setup, TlsError, authority, read};
 
 /// Requests in flight at the end are only those that hang on purpose.
 const GRACE: Duration = Duration::from_millis(100);
+/// Bytes of a request's body, and the time for it. Nobody but our own side asks here.
+const BODY: usize = 64 << 10;
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Why an emulator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,9 @@ pub enum StartError {
 
 /// One platform: the paths that it knows.
 pub(super) trait Platform: Send + Sync {
-    /// The answer to a GET; `None` when the path is not this platform's.
-    fn answer(&self, request: &Parts) -> Option<Answer>;
+    /// `None` when this platform has nothing at the path, or nothing for the method. May block: keys are made when
+    /// they are first needed.
+    fn answer(&self, request: &Request<Bytes>) -> Option<Answer>;
 }
 
 /// What a client gets.
@@ -96,9 +99,15 @@ impl Server {
         let service = move |request: Request<Incoming>, _: Peer| {
             let platforms = platforms.clone();
             async move {
-                match answer(&platforms, &request.into_parts().0) {
-                    Answer::Send(response) => response,
-                    Answer::Later(response) => response.await,
+                let (head, body) = request.into_parts();
+                let Ok(body) = read(body, BODY, BODY_TIME).await else {
+                    return json_response(StatusCode::BAD_REQUEST, Bytes::from_static(b"{}"));
+                };
+                let request = Request::from_parts(head, body);
+                match spawn_blocking(move || answer(&platforms, &request)).await {
+                    Ok(Answer::Send(response)) => response,
+                    Ok(Answer::Later(response)) => response.await,
+                    Err(_) => json_response(StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"{}")),
                 }
             }
         };
@@ -108,12 +117,12 @@ impl Server {
     }
 }
 
-fn answer(platforms: &[Arc<dyn Platform>], request: &Parts) -> Answer {
-    if request.method != Method::GET {
-        return message(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
-    }
+fn answer(platforms: &[Arc<dyn Platform>], request: &Request<Bytes>) -> Answer {
     let known = platforms.iter().find_map(|platform| platform.answer(request));
-    known.unwrap_or_else(|| message(StatusCode::NOT_FOUND, "there is nothing at this path"))
+    known.unwrap_or_else(|| match *request.method() {
+        Method::GET => message(StatusCode::NOT_FOUND, "there is nothing at this path"),
+        _ => message(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here"),
+    })
 }
 
 /// An error as JSON.

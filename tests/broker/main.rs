@@ -1,4 +1,4 @@
-//! Black-box tests: the real broker on port 0, over TLS, with an emulated GitHub.
+//! Black-box tests: the real broker on port 0, over TLS, with emulated platforms.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
@@ -8,6 +8,7 @@ mod issuers;
 mod lifecycle;
 mod limits;
 mod openid;
+mod platforms;
 mod raw;
 mod refusals;
 mod support;

@@ -72,11 +72,12 @@ pub fn own<F: Future>(plan: Plan, test: impl FnOnce(Arc<World>) -> F) -> F::Outp
     RUNTIME.block_on(async { test(Arc::new(World::start(plan).await)).await })
 }
 
-/// What a world is made of. `{issuer}` in the directory stands for the emulator's issuer.
+/// What a world is made of. `{issuer}` in the directory stands for the emulated GitHub's issuer, `{gitlab}`, `{gke}` and
+/// `{aks}` for those of the other platforms.
 pub struct Plan {
     /// Added to the configuration file, in front of the tables.
     pub settings: String,
-    /// Added to the emulator's `[[issuer]]` entry.
+    /// Added to the emulated GitHub's `[[issuer]]` entry.
     pub issuer: String,
     /// The directory.
     pub directory: String,
@@ -104,11 +105,12 @@ impl World {
         let folder = TempDir::new().unwrap();
         // Stands still, so that answers with times in them can be compared whole.
         let clock = Clock::fixed(Clock::system().now());
-        let emulator =
-            Emulator::start(Settings { clock: clock.clone(), ..Settings::default() }).await.unwrap();
+        let mut settings = Settings { clock: clock.clone(), ..Settings::default() };
+        settings.gitlab.small_keys = true;
+        let emulator = Emulator::start(settings).await.unwrap();
         std::fs::write(folder.path().join("emulator.pem"), emulator.ca_pem()).unwrap();
         std::fs::create_dir_all(folder.path().join("etc/directory")).unwrap();
-        let directory = plan.directory.replace("{issuer}", &emulator.github().issuer());
+        let directory = with_issuers(&plan.directory, &emulator);
         std::fs::write(folder.path().join("etc/directory/records.toml"), directory).unwrap();
 
         let (problems, file) = (Problems::default(), folder.path().join("etc/ficus.toml"));
@@ -209,10 +211,18 @@ fn config(file: &Path, plan: &Plan, emulator: &Emulator, port: u16, problems: &P
          [[issuer]]\nurl = \"{issuer}\"\nca_file = \"../emulator.pem\"\nallow_private_network = true\n{extra}\n",
         settings = plan.settings,
         issuer = emulator.github().issuer(),
-        extra = plan.issuer,
+        extra = with_issuers(&plan.issuer, emulator),
     );
     std::fs::write(file, text).unwrap();
     Config::load(file, std::iter::empty(), problems).unwrap()
+}
+
+/// The text with the emulator's issuers in their places.
+fn with_issuers(text: &str, emulator: &Emulator) -> String {
+    text.replace("{issuer}", &emulator.github().issuer())
+        .replace("{gitlab}", emulator.gitlab().issuer())
+        .replace("{gke}", emulator.gke().issuer())
+        .replace("{aks}", emulator.aks().issuer())
 }
 
 /// A client that trusts one CA and nothing else.

@@ -1,4 +1,4 @@
-//! What a CI job does: ask its platform for a token, present it to the broker. Over TLS, through the front door.
+//! What a workload does: ask its platform for a token, present it to the broker. Over TLS, through the front door.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::{CLIENT, SCOPE, Stage};
-use crate::emulator::github::TokenRequest;
+use super::super::samples::Sample;
+use super::{Stage, Target};
 
 /// A finished exchange.
 pub(super) struct Answer {
@@ -18,18 +18,13 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-/// Fetches a job's token and exchanges it.
-pub(super) async fn exchange(stage: &Stage, job: &TokenRequest) -> Result<Answer, Failure> {
-    let platform = client(&stage.emulator_ca_file())?;
-    let url = format!("{}&audience=api%3A%2F%2FAzureADTokenExchange", job.url);
-    let reply = platform.get(url).bearer_auth(&job.token).send().await?.bytes().await?;
-    let reply: Value = serde_json::from_slice(&reply)?;
-    let assertion = reply["value"].as_str().unwrap_or_default().to_owned();
-
+/// Fetches a workload's token and exchanges it.
+pub(super) async fn exchange(stage: &Stage, sample: &Sample, target: Target) -> Result<Answer, Failure> {
+    let assertion = sample.fetch(&client(&stage.emulator_ca_file())?).await?;
     let form = json!({
         "grant_type": "client_credentials",
-        "client_id": CLIENT,
-        "scope": SCOPE,
+        "client_id": target.client_id,
+        "scope": target.scope,
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         "client_assertion": assertion,
     });

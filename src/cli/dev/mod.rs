@@ -1,7 +1,7 @@
 //! `ficus dev`: the newcomer's start.
 //!
-//! A real broker over TLS with a self-made CA, the sample directory, and an emulated GitHub. The directory keeps
-//! GitHub's real issuer URL; only in memory is it mapped to the emulator.
+//! A real broker over TLS with a self-made CA, the sample directory, and emulated GitHub, GitLab, GKE and AKS. The
+//! directory keeps the real issuers' URLs; only in memory are they mapped to the emulator.
 
 mod job;
 mod show;
@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::broker::{Broker, Listeners, Parts};
+use super::samples::{self, Sample};
 use super::serve::Stop;
 use super::{Failure, output, runtime, settle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::Problems;
-use crate::emulator::github::{self, Job, TokenRequest};
-use crate::emulator::{self, Emulator};
+use crate::emulator::github::Job;
+use crate::emulator::{self, Emulator, TokenRequest};
 use crate::files;
 use crate::net::TlsSettings;
 use crate::trust::{Overrides, PrivateHosts, Source};
@@ -35,7 +36,23 @@ const SAMPLES: [(&str, &str); 3] = [
 
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const CLIENT: &str = "a1b2c3d4-0001-4a00-8000-00000000c001";
+const CATALOG: &str = "a1b2c3d4-0003-4a00-8000-00000000c003";
 const SCOPE: &str = "https://vault.azure.net/.default";
+
+/// What a workload asks the broker for: as which identity, for which resource.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    client_id: &'static str,
+    scope: &'static str,
+}
+
+/// By platform, in the order of the samples.
+const TARGETS: [Target; 4] = [
+    Target { client_id: CLIENT, scope: SCOPE },
+    Target { client_id: CATALOG, scope: "https://database.windows.net/.default" },
+    Target { client_id: CATALOG, scope: "https://management.azure.com/.default" },
+    Target { client_id: CLIENT, scope: "https://storage.azure.com/.default" },
+];
 
 #[derive(Args)]
 pub(super) struct DevArgs {
@@ -69,18 +86,18 @@ pub(super) struct Stage {
     broker: Broker,
     emulator: Emulator,
     data: PathBuf,
-    /// On the branch that a credential names.
-    main: TokenRequest,
-    /// On another branch.
-    feature: TokenRequest,
-    /// With a token that has expired.
+    /// Workloads that credentials name, one on each platform; the first is a GitHub job on the main branch.
+    samples: [Sample; 4],
+    /// A GitHub job on another branch.
+    feature: Sample,
+    /// One with a token that has expired.
     expired: TokenRequest,
 }
 
 pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() && !args.allow_remote {
         return Err(Failure::Line(format!(
-            "--listen {} can be reached from other machines, and anybody can get tokens of the emulated GitHub \
+            "--listen {} can be reached from other machines, and anybody can get tokens of the emulated platforms \
              (hint: --allow-remote if that is meant)",
             args.listen
         )));
@@ -101,14 +118,20 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     })
 }
 
-/// One exchange and one refusal, made for real, and lines to paste.
+/// An exchange of each platform and one refusal, made for real, and lines to paste.
 async fn demonstrate(stage: &Stage) -> Result<(), Failure> {
     stage.write_description()?;
     output::print(&show::welcome(stage));
-    let granted = job::exchange(stage, &stage.main).await?;
-    files::write(&stage.assertion_file(), granted.assertion.as_bytes(), files::PRIVATE)?;
-    output::print(&show::granted(stage, &granted));
-    let refused = job::exchange(stage, &stage.feature).await?;
+    for (index, (sample, target)) in stage.samples.iter().zip(TARGETS).enumerate() {
+        let granted = job::exchange(stage, sample, target).await?;
+        if index == 0 {
+            files::write(&stage.assertion_file(), granted.assertion.as_bytes(), files::PRIVATE)?;
+            output::print(&show::granted(stage, &granted));
+        } else {
+            output::print(&show::granted_briefly(index + 1, sample, &granted, stage));
+        }
+    }
+    let refused = job::exchange(stage, &stage.feature, TARGETS[0]).await?;
     output::print(&show::refused(stage, &refused));
     output::print(&show::lines_to_paste(stage));
     Ok(())
@@ -131,20 +154,18 @@ async fn start(args: &DevArgs) -> Result<Stage, Failure> {
     let directory = config.compile(&samples, &problems);
     settle(problems)?;
 
-    let emulator = Emulator::start(emulator::Settings {
-        folder: Some(args.data.join("emulator")),
-        github: github::Settings { issuer: Some(github::ISSUER.to_owned()), ..github::Settings::default() },
-        ..emulator::Settings::default()
-    })
-    .await?;
+    let settings =
+        emulator::Settings { folder: Some(args.data.join("emulator")), ..emulator::Settings::default() };
+    let emulator = Emulator::start(settings.real_issuers()).await?;
+    emulator.prepare_keys();
+    let samples = samples::all(&emulator);
     let github = emulator.github();
-    let main = github.register("main", Job::default());
-    let feature =
-        github.register("feature", Job { git_ref: "refs/heads/feature/login".to_owned(), ..Job::default() });
+    let feature = Job { git_ref: "refs/heads/feature/login".to_owned(), ..Job::default() };
+    let feature = samples::of_github(&emulator, github.register("feature", feature.clone()), &feature);
     let expired = github.register("expired", Job { lifetime: -600, ..Job::default() });
-    let overrides = overrides(&emulator)?;
+    let overrides = overrides(&emulator, &samples)?;
     let broker = Broker::start(listeners, Parts { config, directory, overrides, clock: Clock::system() })?;
-    Ok(Stage { broker, emulator, data: args.data.clone(), main, feature, expired })
+    Ok(Stage { broker, emulator, data: args.data.clone(), samples, feature, expired })
 }
 
 /// The configuration of the sample, with everything below the data folder.
@@ -160,17 +181,21 @@ fn configuration(args: &DevArgs, port: u16, problems: &Problems) -> Config {
     Config::read("the sample configuration", &text, &args.data, std::iter::empty(), problems)
 }
 
-/// GitHub's issuer stays what it is; its documents are fetched from the emulator.
-fn overrides(emulator: &Emulator) -> Result<Overrides, Failure> {
+/// The issuers stay what they are; their documents are fetched from the emulator.
+fn overrides(emulator: &Emulator, samples: &[Sample]) -> Result<Overrides, Failure> {
     let mut private_hosts = PrivateHosts::default();
     private_hosts
         .add(emulator.host_port())
         .map_err(|broken| Failure::Line(format!("the emulator's address {}", broken.message)))?;
-    let roots = CertificateDer::pem_slice_iter(emulator.ca_pem().as_bytes())
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(emulator.ca_pem().as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| Failure::Line(format!("the emulator's CA: {error}")))?;
-    let source = Source { discovery_url: Some(emulator.github().discovery_url()), roots, private_hosts };
-    Ok(Overrides::from([(github::ISSUER.to_owned(), source)]))
+    let source = |sample: &Sample| Source {
+        discovery_url: Some(sample.discovery_url.clone()),
+        roots: roots.clone(),
+        private_hosts: private_hosts.clone(),
+    };
+    Ok(samples.iter().map(|sample| (sample.issuer.clone(), source(sample))).collect())
 }
 
 impl Stage {
@@ -197,6 +222,17 @@ impl Stage {
     /// `dev.json`: the same facts for scripts.
     fn write_description(&self) -> std::io::Result<()> {
         let absolute = |path: &Path| std::path::absolute(path);
+        let issuers: Map<String, Value> = self
+            .samples
+            .iter()
+            .zip(TARGETS)
+            .map(|(sample, target)| {
+                let mut facts = sample.description();
+                facts["client_id"] = json!(target.client_id);
+                facts["scope"] = json!(target.scope);
+                (sample.key.to_owned(), facts)
+            })
+            .collect();
         let job = |job: &TokenRequest| json!({ "url": job.url, "token": job.token });
         let description = json!({
             "authority": self.broker.public_url(),
@@ -207,7 +243,8 @@ impl Stage {
             "ca_file": absolute(&self.ca_file())?,
             "audit_file": absolute(&self.audit_file())?,
             "emulator_ca_file": absolute(&self.emulator_ca_file())?,
-            "jobs": { "main": job(&self.main), "feature": job(&self.feature), "expired": job(&self.expired) },
+            "jobs": { "main": job(&self.samples[0].request), "feature": job(&self.feature.request), "expired": job(&self.expired) },
+            "issuers": issuers,
         });
         let text = serde_json::to_vec_pretty(&description)?;
         files::write(&self.data.join("dev.json"), &text, files::PRIVATE)

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::super::samples::Sample;
+use super::super::{absolute, shell_quoted};
 use super::job::Answer;
 use super::{CLIENT, SCOPE, Stage, TENANT};
 use crate::domain::credential::{Comparison, Presented};
@@ -43,6 +45,29 @@ pub(super) fn granted(stage: &Stage, answer: &Answer) -> String {
     )
 }
 
+/// What differs from platform to platform, and no more: the whole was shown already.
+pub(super) fn granted_briefly(number: usize, sample: &Sample, answer: &Answer, stage: &Stage) -> String {
+    let came_in = claims(&answer.assertion);
+    let went_out = claims(answer.body["access_token"].as_str().unwrap_or_default());
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let record = last_record(stage);
+    format!(
+        "\n{number}. {}, {}: HTTP {}\n\n   came in    iss {}\n              sub {}\n              aud {}\n   \
+         matched    credential {} of identity {}\n   went out   aud {}, appid {}, roles {}\n",
+        sample.platform,
+        sample.workload,
+        answer.status,
+        text(&came_in["iss"]),
+        text(&came_in["sub"]),
+        text(&came_in["aud"]),
+        record["federatedCredentialName"],
+        record["identityName"],
+        text(&went_out["aud"]),
+        text(&went_out["appid"]),
+        went_out["roles"],
+    )
+}
+
 /// A near miss: what the caller is told, and what the operator sees.
 pub(super) fn refused(stage: &Stage, answer: &Answer) -> String {
     let said = claims(&answer.assertion);
@@ -63,7 +88,7 @@ pub(super) fn refused(stage: &Stage, answer: &Answer) -> String {
         }
     }
     format!(
-        "\n2. The same job on another branch is refused: HTTP {}\n\n   what the caller is told:\n{}\n   what the operator sees: presented\n     {:<20} subject {subject}\n{why}",
+        "\n5. The GitHub job on another branch is refused: HTTP {}\n\n   what the caller is told:\n{}\n   what the operator sees: presented\n     {:<20} subject {subject}\n{why}",
         answer.status,
         wrapped(answer.body["error_description"].as_str().unwrap_or_default(), 110, "     "),
         "",
@@ -82,16 +107,16 @@ fn verdict(comparison: Comparison) -> String {
 
 /// Lines that work as long as `ficus dev` runs: the first renews the assertion.
 pub(super) fn lines_to_paste(stage: &Stage) -> String {
-    let absolute = |path: std::path::PathBuf| {
-        let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
-        format!("'{}'", path.replace('\'', r"'\''"))
-    };
-    let (ca, emulator_ca) = (absolute(stage.ca_file()), absolute(stage.emulator_ca_file()));
-    let assertion = absolute(stage.assertion_file());
+    let (ca, emulator_ca) = (shell_quoted(&stage.ca_file()), shell_quoted(&stage.emulator_ca_file()));
+    let assertion = shell_quoted(&stage.assertion_file());
+    let [github, others @ ..] = &stage.samples;
+    let others: Vec<_> = others
+        .iter()
+        .map(|sample| format!("# {}: {}\n{}\n", sample.platform, sample.workload, sample.curl(&emulator_ca)))
+        .collect();
     format!(
-        "\n3. Try it. A fresh token from the emulated GitHub, as a job gets it:\n\n\
-         curl -sS --cacert {emulator_ca} \\\n  -H 'Authorization: Bearer {}' \\\n  '{}&audience=api%3A%2F%2FAzureADTokenExchange' \\\n  \
-         | sed 's/.*\"value\":\"\\([^\"]*\\)\".*/\\1/' > {assertion}\n\n\
+        "\n6. Try it. A fresh token from the emulated GitHub, as a job gets it:\n\n\
+         {} > {assertion}\n\n\
          and its exchange:\n\n\
          curl -sS --cacert {ca} {} \\\n  -d grant_type=client_credentials -d client_id={CLIENT} --data-urlencode scope={SCOPE} \\\n  \
          -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \\\n  --data-urlencode client_assertion@{assertion}\n\n\
@@ -99,11 +124,13 @@ pub(super) fn lines_to_paste(stage: &Stage) -> String {
          export AZURE_AUTHORITY_HOST={}\nexport AZURE_TENANT_ID={TENANT}\nexport AZURE_CLIENT_ID={CLIENT}\n\
          export AZURE_FEDERATED_TOKEN_FILE={assertion}\nexport REQUESTS_CA_BUNDLE={ca}\n\
          python3 -c 'from azure.identity import DefaultAzureCredential as C; print(C().get_token(\"{SCOPE}\").token)'\n\n\
+         Tokens of the other platforms (client_id and scope of each are in {}):\n\n{}\n\
          Every decision is a line in {}. Ctrl-C stops.\n",
-        stage.main.token,
-        stage.main.url,
+        github.curl(&emulator_ca),
         stage.token_url(),
         stage.broker.public_url(),
+        absolute(&stage.data.join("dev.json")).display(),
+        others.join("\n"),
         stage.audit_file().display(),
     )
 }

@@ -2,24 +2,21 @@
 
 mod job;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use uuid::Builder;
 
 pub use job::{Event, Job, SubjectStyle};
 
 use super::documents::{Document, Documents, Fault};
-use super::keys::{IssuerKey, KeyStyle};
+use super::jobs::{Jobs, TokenRequest};
+use super::keys::{IssuerKey, KeySize, KeyStyle};
+use super::keyset::KeySet;
 use super::server::{Answer, Platform, message};
 use crate::clock::{Clock, random};
-use crate::domain::digest::hex;
 
 /// The issuer of github.com.
 pub const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -42,15 +39,6 @@ pub struct Settings {
     pub cache_control: Option<HeaderValue>,
 }
 
-/// What a job finds in its environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRequest {
-    /// `ACTIONS_ID_TOKEN_REQUEST_URL`: has a query, so that `&audience=` follows.
-    pub url: String,
-    /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`.
-    pub token: String,
-}
-
 /// The emulated platform.
 #[derive(Debug)]
 pub struct GitHub {
@@ -58,33 +46,22 @@ pub struct GitHub {
     slug: Option<String>,
     origin: String,
     clock: Clock,
-    keys: Vec<IssuerKey>,
-    jwks: Bytes,
+    keys: KeySet,
     documents: Documents,
-    /// Jobs and their request tokens, by name as the path has it.
-    jobs: Mutex<BTreeMap<String, (Job, String)>>,
+    jobs: Jobs<Job>,
     minted: AtomicUsize,
 }
 
 impl GitHub {
-    /// Makes the keys, side by side because each takes long.
-    pub(super) async fn new(settings: Settings, origin: String, clock: Clock) -> Self {
-        let now = clock.now();
-        let making = STYLES.map(|style| tokio::task::spawn_blocking(move || IssuerKey::rsa(style, now)));
-        let mut keys = Vec::with_capacity(STYLES.len());
-        for key in making {
-            keys.push(key.await.expect("a key is made, unless the runtime is ending"));
-        }
-        let public: Vec<_> = keys.iter().map(IssuerKey::public_jwk).collect();
+    pub(super) fn new(settings: Settings, origin: String, clock: Clock) -> Self {
         Self {
             root: settings.issuer.unwrap_or_else(|| origin.clone()),
             slug: settings.slug,
             origin,
+            keys: KeySet::new(STYLES.map(|style| (style, KeySize::Rsa2048)), clock.now()),
             clock,
-            jwks: json!({ "keys": public }).to_string().into(),
-            keys,
             documents: Documents::new(settings.cache_control),
-            jobs: Mutex::default(),
+            jobs: Jobs::default(),
             minted: AtomicUsize::new(0),
         }
     }
@@ -106,23 +83,17 @@ impl GitHub {
 
     /// The keys as published: a UUID without certificate, one with, two thumbprints.
     pub fn keys(&self) -> &[IssuerKey] {
-        &self.keys
+        self.keys.keys()
     }
 
     /// Lets a job of this name ask for tokens; one registered before under the name no longer can.
     pub fn register(&self, name: &str, job: Job) -> TokenRequest {
-        // Kept as it appears in the path, so that any name is found again without decoding.
-        let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-        let url = format!("{}/jobs/{name}/idtoken?api-version=2.0", self.origin);
-        let token = hex(&random::<32>());
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.insert(name, (job, token.clone()));
-        TokenRequest { url, token }
+        self.jobs.register(name, job, |name| format!("{}/jobs/{name}/idtoken?api-version=2.0", self.origin))
     }
 
     /// A token of this job, as its request would get it.
     pub fn assertion(&self, job: &Job, audience: &str) -> String {
-        let key = &self.keys[self.minted.fetch_add(1, Ordering::Relaxed) % SIGNING];
+        let key = &self.keys()[self.minted.fetch_add(1, Ordering::Relaxed) % SIGNING];
         key.sign(&key.header(), &self.claims(job, audience))
     }
 
@@ -160,33 +131,28 @@ impl GitHub {
         self.documents.answer(Document::Discovery, document.to_string().into())
     }
 
-    fn id_token(&self, name: &str, request: &Parts) -> Answer {
-        let Some(job) = self.job(name, &request.headers) else {
+    fn id_token(&self, name: &str, request: &Request<Bytes>) -> Answer {
+        let Some(job) = self.jobs.find(name, request.headers()) else {
             return message(StatusCode::UNAUTHORIZED, "the bearer token is not that of this job");
         };
-        let query = request.uri.query().unwrap_or_default();
+        let query = request.uri().query().unwrap_or_default();
         let audience = url::form_urlencoded::parse(query.as_bytes())
             .find_map(|(name, value)| (name == "audience").then(|| value.into_owned()))
             .unwrap_or_else(|| job.default_audience());
         let value = self.assertion(&job, &audience);
         Answer::json(StatusCode::OK, json!({ "count": value.len(), "value": value }).to_string())
     }
-
-    /// The job of this name, when the request bears its token.
-    fn job(&self, name: &str, headers: &HeaderMap) -> Option<Job> {
-        let (scheme, bearer) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let (job, token) = jobs.get(name)?;
-        (scheme.eq_ignore_ascii_case("bearer") && bearer == token).then(|| job.clone())
-    }
 }
 
 impl Platform for GitHub {
-    fn answer(&self, request: &Parts) -> Option<Answer> {
-        let path: Vec<_> = request.uri.path().split('/').skip(1).collect();
+    fn answer(&self, request: &Request<Bytes>) -> Option<Answer> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        let path: Vec<_> = request.uri().path().split('/').skip(1).collect();
         match path[..] {
             [".well-known", "openid-configuration"] => Some(self.discovery(None)),
-            [".well-known", "jwks"] => Some(self.documents.answer(Document::Jwks, self.jwks.clone())),
+            [".well-known", "jwks"] => Some(self.documents.answer(Document::Jwks, self.keys.document())),
             [slug, ".well-known", "openid-configuration"] if !slug.is_empty() => {
                 Some(self.discovery(Some(slug)))
             }
@@ -205,33 +171,17 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
-    use jsonwebtoken::jwk::JwkSet;
-    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+    use jsonwebtoken::decode_header;
     use tokio::time::timeout;
 
-    use super::super::tests::{client, get};
-    use super::super::{Emulator, Settings as EmulatorSettings};
+    use super::super::Emulator;
+    use super::super::tests::{self, NOW, client, get, verified};
     use super::*;
 
-    const NOW: i64 = 1_790_000_600;
-
     async fn started(settings: Settings) -> (Emulator, reqwest::Client) {
-        let settings = EmulatorSettings { clock: Clock::fixed(NOW), github: settings, ..Default::default() };
-        let emulator = Emulator::start(settings).await.unwrap();
+        let emulator = tests::started(|all| all.github = settings).await;
         let client = client(&emulator);
         (emulator, client)
-    }
-
-    /// The claims, once the signature holds against the key that the header names.
-    fn verified(keys: &Value, token: &str, audience: &str) -> Value {
-        let keys: JwkSet = serde_json::from_value(keys.clone()).unwrap();
-        let kid = decode_header(token).unwrap().kid.unwrap();
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.set_audience(&[audience]);
-        // The token's clock stands still.
-        validation.validate_exp = false;
-        let key = DecodingKey::from_jwk(keys.find(&kid).unwrap()).unwrap();
-        decode::<Value>(token, &key, &validation).unwrap().claims
     }
 
     #[tokio::test]
