@@ -74,11 +74,16 @@ pub struct Plan {
     pub issuer: String,
     /// The directory.
     pub directory: String,
+    /// Added to `[keys]`.
+    pub keys: String,
+    /// A clock to share; else one that stands still.
+    pub clock: Option<Clock>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { settings: String::new(), issuer: String::new(), directory: DIRECTORY.to_owned() }
+        let (settings, issuer, keys) = Default::default();
+        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, clock: None }
     }
 }
 
@@ -97,7 +102,7 @@ impl World {
     pub async fn start(plan: Plan) -> Self {
         let folder = TempDir::new().unwrap();
         // Stands still, so that answers with times in them can be compared whole.
-        let clock = Clock::fixed(Clock::system().now());
+        let clock = plan.clock.clone().unwrap_or_else(|| Clock::fixed(Clock::system().now()));
         let emulator =
             Emulator::start(Settings { clock: clock.clone(), ..Settings::default() }).await.unwrap();
         std::fs::write(folder.path().join("emulator.pem"), emulator.ca_pem()).unwrap();
@@ -144,18 +149,7 @@ impl World {
 
     /// The same with another assertion.
     pub fn request_with(&self, assertion: &str) -> Form {
-        let fields = [
-            ("grant_type", "client_credentials"),
-            ("client_id", CLIENT),
-            ("scope", "https://vault.example/.default"),
-            ("client_assertion_type", JWT_BEARER),
-            ("client_assertion", assertion),
-        ];
-        Form {
-            tenant: TENANT.to_owned(),
-            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            headers: Vec::new(),
-        }
+        token_request(assertion, "https://vault.example/.default")
     }
 
     pub fn token_url(&self, tenant: &str) -> String {
@@ -180,7 +174,7 @@ impl World {
     /// Asks the operations listener.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.broker.ops_address());
-        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        let response = self.client.get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -199,9 +193,10 @@ fn config(file: &Path, plan: &Plan, emulator: &Emulator, port: u16, problems: &P
          [listen]\naddress = \"127.0.0.1:0\"\nops_address = \"127.0.0.1:0\"\n\
          [[tenant]]\nid = \"{TENANT}\"\ndomain = \"Contoso.example\"\n\
          [[tenant]]\nid = \"{OTHER_TENANT}\"\ndomain = \"fabrikam.example\"\n\
-         [keys]\ncreate = true\n\
+         [keys]\ncreate = true\n{keys}\
          [[issuer]]\nurl = \"{issuer}\"\nca_file = \"../emulator.pem\"\nallow_private_network = true\n{extra}\n",
         settings = plan.settings,
+        keys = plan.keys,
         issuer = emulator.github().issuer(),
         extra = plan.issuer,
     );
@@ -231,6 +226,22 @@ pub async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// A valid request.
+pub fn token_request(assertion: &str, scope: &str) -> Form {
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT),
+        ("scope", scope),
+        ("client_assertion_type", JWT_BEARER),
+        ("client_assertion", assertion),
+    ];
+    Form {
+        tenant: TENANT.to_owned(),
+        fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        headers: Vec::new(),
     }
 }
 
