@@ -3,7 +3,7 @@
 //! Labels come from closed sets only, never from a request.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::domain::refusal::Reason;
@@ -47,10 +47,22 @@ pub struct Metrics {
     connections: IntGauge,
     audit_records: IntCounter,
     audit_queue: IntGauge,
+    signing_key_age: IntGaugeVec,
+}
+
+/// One of our signing keys.
+#[derive(Debug, Clone)]
+pub struct KeyReading {
+    /// Its id.
+    pub kid: String,
+    /// Where in its life it is.
+    pub state: &'static str,
+    /// Seconds since it was made.
+    pub age: i64,
 }
 
 /// Values that others own and that are read when metrics are asked for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Readings {
     /// Open connections.
     pub connections: usize,
@@ -60,6 +72,8 @@ pub struct Readings {
     pub audit_records: u64,
     /// Audit records that wait.
     pub audit_queue: usize,
+    /// Our published keys.
+    pub signing_keys: Vec<KeyReading>,
 }
 
 impl Metrics {
@@ -109,6 +123,12 @@ impl Metrics {
                 records
             },
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
+            signing_key_age: {
+                let opts = Opts::new("signing_key_age_seconds", "Time since a published key was made.");
+                let ages = IntGaugeVec::new(opts, &["kid", "state"])?;
+                registry.register(Box::new(ages.clone()))?;
+                ages
+            },
             registry,
         })
     }
@@ -129,11 +149,16 @@ impl Metrics {
     ///
     /// # Errors
     /// When a metric can't be encoded.
-    pub fn render(&self, readings: Readings) -> Result<String, prometheus::Error> {
+    pub fn render(&self, readings: &Readings) -> Result<String, prometheus::Error> {
         self.connections.set(i64::try_from(readings.connections).unwrap_or(i64::MAX));
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
         catch_up(&self.shed_connections, readings.refused_connections);
         catch_up(&self.audit_records, readings.audit_records);
+        // Keys come, change their state and go.
+        self.signing_key_age.reset();
+        for key in &readings.signing_keys {
+            self.signing_key_age.with_label_values(&[key.kid.as_str(), key.state]).set(key.age);
+        }
         let mut families = self.registry.gather();
         families.extend(prometheus::gather());
         TextEncoder::new().encode_to_string(&families)
@@ -154,7 +179,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.granted(Dialect::EntraV2, 0.001);
         metrics.refused(Dialect::EntraV2, Reason::SubjectUnmatched, 0.001);
-        let text = metrics.render(Readings { audit_records: 2, ..Readings::default() }).unwrap();
+        let text = metrics.render(&Readings { audit_records: 2, ..Readings::default() }).unwrap();
         assert!(text.contains(
             "ficus_exchanges_total{dialect=\"entra_v2\",outcome=\"granted\",reason=\"granted\"} 1"
         ));

@@ -16,7 +16,7 @@ use crate::exchange::Exchange;
 use crate::metrics::Metrics;
 use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
 use crate::server::{Operations, Public, serve_operations};
-use crate::signing::{FolderError, Keys};
+use crate::signing::{FolderError, Following, Keys};
 use crate::trust::{Issuers, Overrides};
 use crate::wire::Wire;
 
@@ -78,6 +78,7 @@ pub struct Broker {
     public_address: SocketAddr,
     ops_address: SocketAddr,
     ca_file: Option<PathBuf>,
+    _following: Following,
     stop_public: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     stop_operations: oneshot::Sender<()>,
@@ -92,6 +93,7 @@ impl Broker {
     pub fn start(listeners: Listeners, parts: Parts) -> Result<Self, StartError> {
         let Parts { config, directory, overrides, clock } = parts;
         let keys = Keys::open(&config.keys, clock.now())?;
+        let following = keys.follow(&config.keys, clock.clone());
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
         let tls = certificate.map(|key| Certificate::new(key).server_config());
         let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
@@ -119,14 +121,15 @@ impl Broker {
         let gauges = Arc::new(Gauges::default());
         let limits = within_descriptors(config.limits);
         let setup = Setup { tls, limits, gauges: gauges.clone(), ..Setup::default() };
-        Self::serve(listeners, public, setup, ca_file(&config.listen.tls))
+        let ca_file = ca_file(&config.listen.tls);
+        Self::serve(listeners, public, setup, (ca_file, following))
     }
 
     fn serve(
         listeners: Listeners,
         public: Arc<Public>,
         setup: Setup,
-        ca_file: Option<PathBuf>,
+        (ca_file, following): (Option<PathBuf>, Following),
     ) -> Result<Self, StartError> {
         let (public_address, ops_address) =
             (listeners.public.local_addr(), listeners.operations.local_addr());
@@ -151,6 +154,7 @@ impl Broker {
             public_address,
             ops_address,
             ca_file,
+            _following: following,
             stop_public,
             serving,
             stop_operations,

@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_announced_longer_than_they_are_cached_and_rotated_less_often() {
+        let problems = |keys: &str| read(&format!("{TENANT}[keys]\n{keys}\n"), &[]).1.join("\n");
+        assert_eq!(problems("rotate_every = \"1d\"\nannounce_for = \"65m\""), "");
+        assert!(problems("announce_for = \"64m\"").contains("keys.announce_for"));
+        assert!(problems("jwks_max_age = \"24h\"").contains("keys.announce_for"));
+        assert!(problems("rotate_every = \"36h\"").contains("keys.rotate_every"));
+        assert!(problems("rotate_every = \"367d\"").contains("keys.rotate_every"));
+    }
+
+    #[test]
     fn variables_override_single_keys() {
         let (config, problems) = read(
             TENANT,

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use tokio::sync::oneshot;
 
 use super::Public;
-use crate::metrics::Readings;
+use crate::metrics::{KeyReading, Readings};
 use crate::net::{Gauges, Limits, Listener, Setup};
 
 /// What operators ask for.
@@ -70,8 +70,9 @@ impl Operations {
             refused_connections: self.gauges.refused.load(Ordering::Relaxed),
             audit_records: audit.written(),
             audit_queue: audit.queue_length(),
+            signing_keys: self.signing_keys(),
         };
-        match self.public.exchange.metrics.render(readings) {
+        match self.public.exchange.metrics.render(&readings) {
             Ok(body) => {
                 let mut response = text(StatusCode::OK, body);
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -83,6 +84,12 @@ impl Operations {
                 text(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n")
             }
         }
+    }
+
+    fn signing_keys(&self) -> Vec<KeyReading> {
+        let now = self.public.exchange.clock.now();
+        let keys = self.public.exchange.keys.list(now).into_iter();
+        keys.map(|key| KeyReading { kid: key.kid, state: key.state, age: now - key.created }).collect()
     }
 }
 

@@ -1,119 +1,86 @@
 //! The keys on disk: one file a key, and a manifest that lists them.
 //!
-//! The manifest is written last, so a folder is either whole or has no manifest.
+//! A key file is written before the manifest that names it and removed after the one that doesn't, so a folder is whole at
+//! every moment, whatever breaks off. What that leaves behind is a key file that nothing names: never read, only logged.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
     RsaKeySize,
 };
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::fault::{FolderError, fail};
 use super::key::SigningKey;
+use super::manifest::{Entry, Manifest};
+use super::ring::KeyRing;
 use crate::clock::UnixTime;
 use crate::domain::resource::SigningAlgorithm;
 use crate::files;
 
 const MANIFEST: &str = "manifest.json";
+const LOCK: &str = "lock";
 /// Validity of the self-signed certificate around an RSA key. Nobody builds trust on it; it names the key.
 const CERTIFICATE_DAYS: i64 = 3650;
 
-/// What is wrong with the key folder, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("signing keys: {}: {message}{}", path.display(), hint_of(hint))]
-pub struct FolderError {
-    path: PathBuf,
-    message: String,
-    hint: &'static str,
+/// Tells one content of the manifest from another: time, size and inode.
+pub(super) type Stamp = (i64, i64, u64, u64);
+
+/// The manifest's stamp; none while there is no manifest.
+pub(super) fn stamp(folder: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(folder.join(MANIFEST)).ok()?;
+    Some((meta.mtime(), meta.mtime_nsec(), meta.size(), meta.ino()))
 }
 
-fn hint_of(hint: &str) -> String {
-    if hint.is_empty() { String::new() } else { format!(" (hint: {hint})") }
-}
-
-fn fail(path: &Path, message: impl ToString, hint: &'static str) -> FolderError {
-    FolderError { path: path.to_owned(), message: message.to_string(), hint }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    version: u32,
-    keys: Vec<ManifestKey>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestKey {
-    kid: String,
-    alg: String,
-    file: String,
-    created: UnixTime,
-    signs_from: UnixTime,
-}
-
-/// Whether the folder is absent or holds neither manifest nor key file.
+/// Whether the folder is absent or holds no keys: neither manifest nor key file, or the manifest without keys that is
+/// written before the first keys are.
 pub(super) fn is_vacant(folder: &Path) -> bool {
-    match fs::read_dir(folder) {
-        Ok(entries) => !entries.flatten().any(|entry| {
-            entry.file_name() == MANIFEST
-                || entry.path().extension().is_some_and(|extension| extension == "pem")
-        }),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    match fs::read(folder.join(MANIFEST)) {
+        Ok(text) => Manifest::parse(&text).is_ok_and(|manifest| manifest.keys.is_empty()),
+        Err(error) => {
+            error.kind() == io::ErrorKind::NotFound && key_files(folder).is_ok_and(|f| f.is_empty())
+        }
     }
 }
 
-/// Makes the first keys, one for each algorithm, and gives back their ids. Refuses a folder that has keys.
-pub fn create(folder: &Path, now: UnixTime) -> Result<Vec<String>, FolderError> {
-    files::make_private_folder(folder).map_err(|error| fail(folder, error, ""))?;
-    // Replicas that start on one new folder: the second waits here, then finds the keys of the first.
-    let lock = File::create(folder.join("lock")).and_then(|lock| lock.lock().map(|()| lock));
-    let _lock =
-        lock.map_err(|error| fail(folder, error, "ficus needs to write to this folder to make keys"))?;
-    if !is_vacant(folder) {
-        return match load(folder) {
-            Ok(keys) => Err(fail(
-                folder,
-                format!("already holds {} keys", keys.len()),
-                "nothing was changed; remove the folder to start anew, which makes every token out there invalid",
-            )),
-            Err(error) => Err(error),
-        };
+fn key_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            let paths = entries.flatten().map(|entry| entry.path());
+            Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
-    let mut manifest = Manifest { version: 1, keys: Vec::new() };
-    for algorithm in SigningAlgorithm::ALL {
-        let pem = generate(algorithm, now).map_err(|error| fail(folder, error, ""))?;
-        let key =
-            SigningKey::from_pem(pem.as_bytes(), algorithm, now).map_err(|error| fail(folder, error, ""))?;
-        let file = format!("{}-{}.pem", algorithm.name().to_ascii_lowercase(), key.id());
-        let path = folder.join(&file);
-        files::write(&path, pem.as_bytes(), files::PRIVATE).map_err(|error| fail(&path, error, ""))?;
-        manifest.keys.push(ManifestKey {
-            kid: key.id().to_owned(),
-            alg: algorithm.name().to_owned(),
-            file,
-            created: now,
-            signs_from: now,
-        });
-    }
-    let path = folder.join(MANIFEST);
-    let text = serde_json::to_string_pretty(&manifest).map_err(|error| fail(&path, error, ""))?;
-    files::write(&path, text.as_bytes(), files::PRIVATE).map_err(|error| fail(&path, error, ""))?;
-    Ok(manifest.keys.into_iter().map(|key| key.kid).collect())
 }
 
 /// Reads the manifest and every key that it lists.
-pub(super) fn load(folder: &Path) -> Result<Vec<SigningKey>, FolderError> {
+pub(super) fn load(folder: &Path) -> Result<KeyRing, FolderError> {
+    let manifest = read_manifest(folder)?;
+    let keys: Result<_, _> =
+        manifest.lives().map(|(entry, life)| Ok((load_key(folder, entry)?, life))).collect();
+    Ok(KeyRing(keys?))
+}
+
+/// Logs the key files that nothing names: of a change that broke off.
+pub(super) fn note_orphans(folder: &Path) {
+    let (Ok(manifest), Ok(files)) = (read_manifest(folder), key_files(folder)) else { return };
+    let named = |path: &PathBuf| manifest.keys.iter().any(|entry| path.ends_with(&entry.file));
+    for orphan in files.iter().filter(|path| !named(path)) {
+        tracing::warn!(file = %orphan.display(), "the manifest names no such key; the file is ignored and can be removed");
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, FolderError> {
     let path = folder.join(MANIFEST);
+    let none = || fail(folder, "holds no keys", "run `ficus keys init`, or set create = true under [keys]");
     let text = fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if is_vacant(folder) => {
-            fail(folder, "holds no keys", "run `ficus keys init`, or set create = true under [keys]")
-        }
+        io::ErrorKind::NotFound if is_vacant(folder) => none(),
         io::ErrorKind::NotFound => fail(
             &path,
             "is missing although the folder holds key files",
@@ -121,44 +88,93 @@ pub(super) fn load(folder: &Path) -> Result<Vec<SigningKey>, FolderError> {
         ),
         _ => fail(&path, error, ""),
     })?;
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .map_err(|error| fail(&path, format!("is not a manifest: {error}"), "restore it from a backup"))?;
-    if manifest.version != 1 {
-        return Err(fail(
-            &path,
-            format!("has version {}, expected 1", manifest.version),
-            "a newer ficus wrote it",
-        ));
+    let manifest = Manifest::parse(&text).map_err(|(message, hint)| fail(&path, message, hint))?;
+    if manifest.keys.is_empty() {
+        return Err(none());
     }
-    let keys: Vec<_> = manifest.keys.iter().map(|entry| load_key(folder, entry)).collect::<Result<_, _>>()?;
-    match SigningAlgorithm::ALL.into_iter().find(|wanted| !keys.iter().any(|key| key.algorithm() == *wanted))
-    {
+    let listed = |algorithm| manifest.keys.iter().any(|entry| entry.alg == algorithm);
+    match SigningAlgorithm::ALL.into_iter().find(|algorithm| !listed(*algorithm)) {
         Some(missing) => {
             Err(fail(&path, format!("lists no {} key", missing.name()), "restore it from a backup"))
         }
-        None => Ok(keys),
+        None => Ok(manifest),
     }
 }
 
-fn load_key(folder: &Path, entry: &ManifestKey) -> Result<SigningKey, FolderError> {
+fn load_key(folder: &Path, entry: &Entry) -> Result<SigningKey, FolderError> {
     let path = folder.join(&entry.file);
     let restore = "restore the key file from a backup";
-    // The manifest names files of its own folder, nothing else.
-    if Path::new(&entry.file).file_name() != Some(entry.file.as_ref()) {
-        return Err(fail(&folder.join(MANIFEST), format!("{:?} is not a file name", entry.file), restore));
-    }
-    let algorithm =
-        SigningAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == entry.alg).ok_or_else(
-            || fail(&folder.join(MANIFEST), format!("{:?} is not RS256 or ES256", entry.alg), restore),
-        )?;
     let pem = files::read_private(&path).map_err(|error| fail(&path, error, restore))?;
     let pem = Zeroizing::new(pem);
-    let key = SigningKey::from_pem(&pem, algorithm, entry.signs_from)
-        .map_err(|error| fail(&path, error, restore))?;
+    let key = SigningKey::from_pem(&pem, entry.alg).map_err(|error| fail(&path, error, restore))?;
     if key.id() != entry.kid {
         return Err(fail(&path, format!("holds key {}, the manifest says {}", key.id(), entry.kid), restore));
     }
     Ok(key)
+}
+
+/// A folder that nobody else changes until this is dropped.
+pub(super) struct Locked<'f> {
+    folder: &'f Path,
+    _lock: File,
+}
+
+impl<'f> Locked<'f> {
+    /// Waits until it is this one's turn.
+    pub(super) fn wait(folder: &'f Path) -> Result<Self, FolderError> {
+        let lock = open_lock(folder)?;
+        lock.lock().map_err(|error| fail(&folder.join(LOCK), error, ""))?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// `None` while another has it.
+    pub(super) fn now(folder: &'f Path) -> Result<Option<Self>, FolderError> {
+        let lock = open_lock(folder)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self { folder, _lock: lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(fail(&folder.join(LOCK), error, "")),
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Result<Manifest, FolderError> {
+        read_manifest(self.folder)
+    }
+
+    /// Makes a key and writes its file. Its times are for the caller to set when all keys are made: making them takes long.
+    pub(super) fn make_key(&self, alg: SigningAlgorithm, now: UnixTime) -> Result<Entry, FolderError> {
+        let folder = self.folder;
+        let pem = generate(alg, now).map_err(|error| fail(folder, error, ""))?;
+        let key = SigningKey::from_pem(pem.as_bytes(), alg).map_err(|error| fail(folder, error, ""))?;
+        let kid = key.id().to_owned();
+        let file = format!("{}-{kid}.pem", alg.name().to_ascii_lowercase());
+        let path = folder.join(&file);
+        files::write(&path, pem.as_bytes(), files::PRIVATE).map_err(|error| fail(&path, error, ""))?;
+        Ok(Entry { kid, alg, file, created: now, signs_from: now })
+    }
+
+    /// Writes the manifest: from here on the change is made.
+    pub(super) fn publish(&self, manifest: &Manifest) -> Result<(), FolderError> {
+        let path = self.folder.join(MANIFEST);
+        let text = serde_json::to_string_pretty(manifest).map_err(|error| fail(&path, error, ""))?;
+        files::write(&path, text.as_bytes(), files::PRIVATE).map_err(|error| fail(&path, error, ""))
+    }
+
+    /// Removes the files of keys that the manifest no longer names.
+    pub(super) fn discard(&self, entries: &[Entry]) {
+        for entry in entries {
+            let path = self.folder.join(&entry.file);
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(file = %path.display(), %error, "a key that is not used any more can't be removed");
+            }
+        }
+    }
+}
+
+fn open_lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join(LOCK);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(files::PRIVATE).open(&path);
+    opened.map_err(|error| fail(&path, error, "who changes keys needs to write to this folder"))
 }
 
 /// A new private key as PEM; an RSA key with a self-signed certificate, whose SHA-1 thumbprint is the key id.
@@ -178,56 +194,5 @@ fn generate(algorithm: SigningAlgorithm, now: UnixTime) -> Result<Zeroizing<Stri
             let certificate = params.self_signed(&pair)?;
             Ok(Zeroizing::new(format!("{}{}", pair.serialize_pem(), certificate.pem())))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    fn error(folder: &Path) -> String {
-        load(folder).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_folder_is_whole_or_refused_with_a_way_out() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join("a/keys");
-        assert!(is_vacant(&folder));
-        assert!(error(&folder).contains("ficus keys init"));
-        let ids = create(&folder, 1_790_000_000).unwrap();
-        let keys = load(&folder).unwrap();
-        assert_eq!(ids, keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>());
-        assert!(create(&folder, 1).unwrap_err().to_string().contains("already holds 2 keys"));
-        for entry in fs::read_dir(&folder).unwrap().flatten().filter(|e| e.file_name() != "lock") {
-            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
-        }
-
-        let file = folder.join(format!("es256-{}.pem", ids[1]));
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(error(&folder).contains("chmod 600"));
-        let other = generate(SigningAlgorithm::Es256, 0).unwrap();
-        files::write(&file, other.as_bytes(), files::PRIVATE).unwrap();
-        assert!(error(&folder).contains("the manifest says"));
-        files::write(&file, b"garbage", files::PRIVATE).unwrap();
-        assert!(error(&folder).contains("holds no PKCS#8 private key"));
-        fs::remove_file(&file).unwrap();
-        assert!(error(&folder).contains("restore the key file"));
-        fs::remove_file(folder.join(MANIFEST)).unwrap();
-        assert!(error(&folder).contains("is missing although the folder holds key files"));
-    }
-
-    #[test]
-    fn a_manifest_names_only_files_of_its_folder() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join("keys");
-        create(&folder, 0).unwrap();
-        let manifest = fs::read_to_string(folder.join(MANIFEST)).unwrap();
-        fs::write(folder.join(MANIFEST), manifest.replace("\"es256-", "\"../keys/es256-")).unwrap();
-        assert!(error(&folder).contains("is not a file name"));
-        fs::write(folder.join(MANIFEST), manifest.replace("\"version\": 1", "\"version\": 2")).unwrap();
-        assert!(error(&folder).contains("newer ficus"));
     }
 }

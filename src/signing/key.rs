@@ -18,7 +18,6 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::Serialize;
 
 use super::SigningFailed;
-use crate::clock::UnixTime;
 use crate::domain::resource::{SigningAlgorithm, TokenVersion};
 
 /// A private key that can sign, and what is published of it.
@@ -26,7 +25,6 @@ pub(super) struct SigningKey {
     pair: Pair,
     public: Jwk,
     id: String,
-    signs_from: UnixTime,
     /// `base64url(header) + "."`, for v1.0 and v2.0 tokens.
     headers: [String; 2],
 }
@@ -38,11 +36,7 @@ enum Pair {
 
 impl SigningKey {
     /// Reads a key file: a PKCS#8 private key and, for RSA, its certificate. The key id follows from the content.
-    pub(super) fn from_pem(
-        pem: &[u8],
-        algorithm: SigningAlgorithm,
-        signs_from: UnixTime,
-    ) -> Result<Self, &'static str> {
+    pub(super) fn from_pem(pem: &[u8], algorithm: SigningAlgorithm) -> Result<Self, &'static str> {
         let private = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| "holds no PKCS#8 private key")?;
         let (pair, mut public) = match algorithm {
             SigningAlgorithm::Rs256 => {
@@ -67,7 +61,7 @@ impl SigningKey {
         };
         public.common.key_id = Some(id.clone());
         let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
-        Ok(Self { pair, public, id, signs_from, headers })
+        Ok(Self { pair, public, id, headers })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -76,10 +70,6 @@ impl SigningKey {
 
     pub(super) fn public(&self) -> &Jwk {
         &self.public
-    }
-
-    pub(super) fn signs_from(&self) -> UnixTime {
-        self.signs_from
     }
 
     pub(super) fn algorithm(&self) -> SigningAlgorithm {

@@ -1,24 +1,33 @@
-//! Our signing keys: a folder of them, what of them is published, and the mint.
+//! Our signing keys: a folder of them, their life by time, what of them is published, and the mint.
 //!
-//! Deliberately absent for now: rotation. Every key of the manifest is published and the newest of an algorithm that
-//! may sign does, which is the seam for a life cycle by time.
+//! announced (published, not signing) -> signing -> retired (published until its last token has expired) -> gone.
 
+mod change;
+mod fault;
 mod folder;
+mod follow;
 mod key;
+mod manifest;
+mod ring;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use arc_swap::ArcSwap;
 
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 use crate::document::Reader;
 use crate::domain::authorize::Grant;
-use crate::domain::resource::SigningAlgorithm;
-use crate::domain::token::{TokenClaims, unique_token_id};
 
-pub use folder::{FolderError, create};
-use key::SigningKey;
+pub use change::{Pace, Rotated, create, revoke, rotate};
+pub use fault::FolderError;
+use follow::Follower;
+pub use follow::Following;
+use manifest::Schedule;
+pub use manifest::State;
+use ring::KeyRing;
+pub use ring::ListedKey;
 
 /// The `[keys]` section.
 #[derive(Debug, Clone)]
@@ -29,25 +38,48 @@ pub struct Settings {
     pub create: bool,
     /// How long resources may cache our JWKS, 1 min to 24 h. Default 1 h.
     pub jwks_max_age: Duration,
+    /// How long a key signs, 1 to 366 days. Default 30 days.
+    pub rotate_every: Duration,
+    /// How long a key is published before it signs, 6 min to 183 days. Default 24 h.
+    pub announce_for: Duration,
 }
 
 impl Settings {
     /// Reads the section.
     pub fn read(reader: &mut Reader<'_>, base: &Path) -> Self {
-        let hour = Duration::from_secs(3600);
-        Self {
+        let (minute, hour, day) =
+            (Duration::from_secs(60), Duration::from_secs(3600), Duration::from_secs(86_400));
+        let show = |duration| humantime::format_duration(duration).to_string();
+        let settings = Self {
             path: base.join(reader.get_or("path", PathBuf::from("../data/keys"))),
             create: reader.get_or("create", false),
-            jwks_max_age: reader.bounded("jwks_max_age", hour, Duration::from_secs(60)..=24 * hour, |age| {
-                humantime::format_duration(age).to_string()
-            }),
+            jwks_max_age: reader.bounded("jwks_max_age", hour, minute..=day, show),
+            rotate_every: reader.bounded("rotate_every", 30 * day, day..=366 * day, show),
+            announce_for: reader.bounded("announce_for", day, 6 * minute..=183 * day, show),
+        };
+        let (age, announce) = (show(settings.jwks_max_age), show(settings.announce_for));
+        if settings.announce_for < settings.jwks_max_age + 5 * minute {
+            let message = format!("{announce} is too short: expected jwks_max_age ({age}) and 5m, or more");
+            reader.problem("announce_for", message, "else a key signs before every resource has read it");
         }
+        if settings.rotate_every < 2 * settings.announce_for {
+            let message = format!(
+                "{} is too short: expected twice announce_for ({announce}), or more",
+                show(settings.rotate_every)
+            );
+            reader.problem("rotate_every", message, "else keys are announced before the last have signed");
+        }
+        settings
     }
 }
 
-/// The keys that we sign with and publish.
+/// The keys that we sign with and publish: those of the last good manifest.
 #[derive(Debug)]
-pub struct Keys(Vec<SigningKey>);
+pub struct Keys {
+    ring: Arc<ArcSwap<KeyRing>>,
+    /// What they were read from at the start.
+    opened: Option<folder::Stamp>,
+}
 
 /// A signed token; without `Debug`, so that no log can show it.
 pub struct Token {
@@ -64,43 +96,45 @@ pub struct Token {
 #[error("no token could be signed")]
 pub struct SigningFailed;
 
-/// One member of our JWKS: Entra's keys name the issuer whose tokens they sign.
-#[derive(Debug, Serialize)]
-struct PublishedKey<'k> {
-    #[serde(flatten)]
-    jwk: &'k jsonwebtoken::jwk::Jwk,
-    issuer: &'k str,
-}
-
 impl Keys {
     /// Loads the folder; when it is absent or empty and `create` is set, makes the first keys.
     pub fn open(settings: &Settings, now: UnixTime) -> Result<Self, FolderError> {
         if settings.create && folder::is_vacant(&settings.path) {
-            folder::create(&settings.path, now)?;
+            let made = create(&settings.path, now);
+            // Of replicas that start together one makes them.
+            if folder::is_vacant(&settings.path) {
+                made?;
+            }
         }
-        folder::load(&settings.path).map(Self)
+        let opened = folder::stamp(&settings.path);
+        let ring = folder::load(&settings.path)?;
+        folder::note_orphans(&settings.path);
+        Ok(Self { ring: Arc::new(ArcSwap::from_pointee(ring)), opened })
+    }
+
+    /// Follows the folder, and changes keys when their time comes if this instance may. Must be called in a tokio runtime.
+    pub fn follow(&self, settings: &Settings, clock: Clock) -> Following {
+        let place = (settings.path.clone(), Schedule::of(settings));
+        Follower::new(place, clock, self.ring.clone(), self.opened).start()
     }
 
     /// Signs a token for a grant. Time and randomness are arguments.
     pub fn mint(&self, grant: &Grant, now: UnixTime, random: [u8; 16]) -> Result<Token, SigningFailed> {
-        let key = self.signing(grant.algorithm(), now).ok_or(SigningFailed)?;
-        let uti = unique_token_id(random);
-        let claims = TokenClaims::new(grant, now, &uti);
-        let jwt = key.sign(grant.version(), &claims)?;
-        Ok(Token { jwt, uti, expires_in: grant.lifetime() - 1 })
+        self.ring.load().mint(grant, now, random)
     }
 
     /// Our JWKS as the keys of one issuer's tokens; all tenants share the keys.
-    pub fn jwks(&self, issuer: &str) -> serde_json::Value {
-        let keys: Vec<_> = self.0.iter().map(|key| PublishedKey { jwk: key.public(), issuer }).collect();
-        serde_json::json!({ "keys": keys })
+    pub fn jwks(&self, issuer: &str, now: UnixTime) -> serde_json::Value {
+        self.ring.load().jwks(issuer, now)
     }
 
-    /// The key that signs now: the newest that may.
-    fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
-        self.0
-            .iter()
-            .filter(|key| key.algorithm() == algorithm && key.signs_from() <= now)
-            .max_by_key(|key| key.signs_from())
+    /// What is published now.
+    pub fn list(&self, now: UnixTime) -> Vec<ListedKey> {
+        self.ring.load().list(now)
     }
+}
+
+/// What the folder holds, as a broker would publish it.
+pub fn list(folder: &Path, now: UnixTime) -> Result<Vec<ListedKey>, FolderError> {
+    folder::load(folder).map(|ring| ring.list(now))
 }

@@ -114,7 +114,7 @@ pub fn keys(
     ids: &Ids,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let owner = owner(directory, tenant)?;
-    Ok(wire.document(&keys.jwks(&owner.issuer(wire)), wire.jwks_max_age, ids))
+    Ok(wire.document(&keys.jwks(&owner.issuer(wire), wire.clock.now()), wire.jwks_max_age, ids))
 }
 
 fn metadata(wire: &Wire, owner: &Owner<'_>) -> Result<Metadata, openidconnect::url::ParseError> {

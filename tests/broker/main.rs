@@ -7,6 +7,7 @@ mod discovery;
 mod issuers;
 mod lifecycle;
 mod limits;
+mod keys;
 mod openid;
 mod platforms;
 mod raw;

@@ -81,11 +81,16 @@ pub struct Plan {
     pub issuer: String,
     /// The directory.
     pub directory: String,
+    /// Added to `[keys]`.
+    pub keys: String,
+    /// A clock to share; else one that stands still.
+    pub clock: Option<Clock>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { settings: String::new(), issuer: String::new(), directory: DIRECTORY.to_owned() }
+        let (settings, issuer, keys) = Default::default();
+        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, clock: None }
     }
 }
 
@@ -104,7 +109,7 @@ impl World {
     pub async fn start(plan: Plan) -> Self {
         let folder = TempDir::new().unwrap();
         // Stands still, so that answers with times in them can be compared whole.
-        let clock = Clock::fixed(Clock::system().now());
+        let clock = plan.clock.clone().unwrap_or_else(|| Clock::fixed(Clock::system().now()));
         let mut settings = Settings { clock: clock.clone(), ..Settings::default() };
         settings.gitlab.small_keys = true;
         let emulator = Emulator::start(settings).await.unwrap();
@@ -152,18 +157,7 @@ impl World {
 
     /// The same with another assertion.
     pub fn request_with(&self, assertion: &str) -> Form {
-        let fields = [
-            ("grant_type", "client_credentials"),
-            ("client_id", CLIENT),
-            ("scope", "https://vault.example/.default"),
-            ("client_assertion_type", JWT_BEARER),
-            ("client_assertion", assertion),
-        ];
-        Form {
-            tenant: TENANT.to_owned(),
-            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            headers: Vec::new(),
-        }
+        token_request(assertion, "https://vault.example/.default")
     }
 
     pub fn token_url(&self, tenant: &str) -> String {
@@ -207,9 +201,10 @@ fn config(file: &Path, plan: &Plan, emulator: &Emulator, port: u16, problems: &P
          [listen]\naddress = \"127.0.0.1:0\"\nops_address = \"127.0.0.1:0\"\n\
          [[tenant]]\nid = \"{TENANT}\"\ndomain = \"Contoso.example\"\n\
          [[tenant]]\nid = \"{OTHER_TENANT}\"\ndomain = \"fabrikam.example\"\n\
-         [keys]\ncreate = true\n\
+         [keys]\ncreate = true\n{keys}\
          [[issuer]]\nurl = \"{issuer}\"\nca_file = \"../emulator.pem\"\nallow_private_network = true\n{extra}\n",
         settings = plan.settings,
+        keys = plan.keys,
         issuer = emulator.github().issuer(),
         extra = with_issuers(&plan.issuer, emulator),
     );
@@ -262,6 +257,22 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
     };
     let found = tokio::time::timeout(Duration::from_secs(60), looking).await;
     found.unwrap_or_else(|_| panic!("not within a minute: {what}"))
+}
+
+/// A valid request.
+pub fn token_request(assertion: &str, scope: &str) -> Form {
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT),
+        ("scope", scope),
+        ("client_assertion_type", JWT_BEARER),
+        ("client_assertion", assertion),
+    ];
+    Form {
+        tenant: TENANT.to_owned(),
+        fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        headers: Vec::new(),
+    }
 }
 
 /// A token request that can be changed in one place.
