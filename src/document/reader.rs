@@ -174,6 +174,11 @@ impl<'a> Reader<'a> {
         readers
     }
 
+    /// Whether a key that was asked for is there, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// Whether a key is there and holds a table rather than a single value.
     pub fn is_table(&self, key: &str) -> bool {
         matches!(self.table.get(key), Some(Node { value: Value::Table(_), .. }))

@@ -4,6 +4,7 @@
 
 mod discovery;
 mod openid;
+mod policies;
 mod refusals;
 mod support;
 mod tokens;

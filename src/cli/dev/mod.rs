@@ -169,7 +169,8 @@ fn overrides(emulator: &Emulator) -> Result<Overrides, Failure> {
     let roots = CertificateDer::pem_slice_iter(emulator.ca_pem().as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| Failure::Line(format!("the emulator's CA: {error}")))?;
-    let source = Source { discovery_url: Some(emulator.github().discovery_url()), roots, private_hosts };
+    let discovery_url = Some(emulator.github().discovery_url());
+    let source = Source { discovery_url, roots, private_hosts, ..Source::default() };
     Ok(Overrides::from([(github::ISSUER.to_owned(), source)]))
 }
 
