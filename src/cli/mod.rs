@@ -40,7 +40,7 @@ enum Command {
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(serve::ServeArgs),
     /// Check the configuration and the directory; prints every problem with file, key and hint, and exits 1 if there are any.
-    Check(ConfigArgs),
+    Check(check::CheckArgs),
     /// Tell why a token is accepted or refused, credential by credential. Exits 0 when it would be granted, 1 when refused,
     /// 69 when its issuer's keys can't be had. Shows claims, never the token.
     Explain(explain::ExplainArgs),

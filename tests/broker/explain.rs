@@ -147,3 +147,21 @@ fn health_is_an_exit_code() {
         }
     });
 }
+
+#[test]
+fn the_configuration_in_force_is_printed_as_toml_that_means_the_same() {
+    shared(async |w: &'static World| {
+        let printed = String::from_utf8(ficus(w, &["check", "--print"], "").stdout).unwrap();
+        let value: toml::Table = printed.parse().unwrap_or_else(|error| panic!("{error}: {printed}"));
+        assert_eq!(value["audit"]["on_overflow"].as_str(), Some("refuse"));
+        assert_eq!(value["limits"]["body"].as_str(), Some("64KiB"));
+        assert_eq!(value["issuer"][0]["ca_file"].as_str(), Some("../emulator.pem"));
+        assert_eq!(value["tenant"][1]["domain"].as_str(), Some("fabrikam.example"));
+        assert!(!printed.contains("BEGIN"), "{printed}");
+        // Put in place of the file it is the same configuration.
+        let file = w.folder.path().join("etc/printed.toml");
+        std::fs::write(&file, &printed).unwrap();
+        let again = ficus(w, &["check", "--print", "--config", file.to_str().unwrap()], "");
+        assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
+    });
+}
