@@ -56,16 +56,22 @@ impl Settings {
     /// Reads the keys of the section; the caller opens and finishes it.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let path = reader.get_or("path", PathBuf::from("../data/audit.jsonl"));
-        let on_overflow =
-            reader.one_of("on_overflow", &[("refuse", Overflow::Refuse), ("block", Overflow::Block)]);
-        let durability =
-            reader.one_of("durability", &[("kernel", Durability::Kernel), ("fsync", Durability::Fsync)]);
+        let on_overflow = reader.one_of_or(
+            "on_overflow",
+            &[("refuse", Overflow::Refuse), ("block", Overflow::Block)],
+            Overflow::Refuse,
+        );
+        let durability = reader.one_of_or(
+            "durability",
+            &[("kernel", Durability::Kernel), ("fsync", Durability::Fsync)],
+            Durability::Kernel,
+        );
         let bounds = Size(1 << 20)..=Size(64 << 30);
         let Size(rotate_size) = reader.bounded("rotate_size", Size(256 << 20), bounds, show);
         Self {
             path: if path == Path::new("stdout") { Destination::Stdout } else { Destination::File(path) },
-            on_overflow: on_overflow.unwrap_or(Overflow::Refuse),
-            durability: durability.unwrap_or(Durability::Kernel),
+            on_overflow,
+            durability,
             rotate_size: rotate_size as u64,
         }
     }

@@ -1,12 +1,25 @@
 //! `ficus check`.
 
+use clap::Args;
+
 use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
 use crate::document::Problems;
 use crate::net::TlsSettings;
 
-pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
-    let (config, problems) = load(args, Problems::default())?;
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the configuration that is in force, with defaults and variables, as TOML. Files are named, never shown.
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let (config, problems) = load(&args.config, Problems::default())?;
+    // Before the directory is read, whose records are values, too.
+    let effective = problems.effective();
     let directory = config.load_directory(&problems);
     // A certificate of one's own can be read without making anything; a self-made one is made at the start.
     if matches!(config.listen.tls, TlsSettings::Files { .. })
@@ -15,6 +28,10 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
         problems.file(&error.place, error.message, error.hint);
     }
     settle(problems)?;
+    if args.print {
+        output::print(&effective);
+        return Ok(());
+    }
     let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
     let identities: Vec<_> = directory.tenants().flat_map(|tenant| tenant.identities()).collect();
     output::print(&format!(

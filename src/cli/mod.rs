@@ -1,11 +1,13 @@
 //! The command line: arguments, exit codes, one file a command.
 //!
-//! Exit codes: 0 done (also after SIGTERM), 1 refused, invalid or port in use, 2 usage.
+//! Exit codes: 0 done (also after SIGTERM), 1 refused, invalid or port in use, 2 usage, 69 upstream unavailable.
 
 pub mod broker;
 mod check;
 mod dev;
 mod emulate;
+mod explain;
+mod health;
 mod keys;
 mod output;
 mod samples;
@@ -43,7 +45,12 @@ enum Command {
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(serve::ServeArgs),
     /// Check the configuration and the directory; prints every problem with file, key and hint, and exits 1 if there are any.
-    Check(ConfigArgs),
+    Check(check::CheckArgs),
+    /// Tell why a token is accepted or refused, credential by credential. Exits 0 when it would be granted, 1 when refused,
+    /// 69 when its issuer's keys can't be had. Shows claims, never the token.
+    Explain(explain::ExplainArgs),
+    /// Ask a running broker whether it is ready; exits 0 when it is, else 1. For health checks of containers.
+    Health(health::HealthArgs),
     /// Look after our signing keys.
     Keys(keys::KeysArgs),
 }
@@ -60,6 +67,8 @@ struct ConfigArgs {
 enum Failure {
     Line(String),
     Problems(Vec<Problem>),
+    /// Everything has been said; only the exit code is left.
+    Code(u8),
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -75,6 +84,7 @@ pub fn main() -> ExitCode {
         match failure {
             Failure::Line(line) => output::error(&line),
             Failure::Problems(problems) => output::problems(&problems),
+            Failure::Code(code) => return ExitCode::from(code),
         }
         return ExitCode::FAILURE;
     }
@@ -87,6 +97,8 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Emulate(args) => emulate::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys::run(&args),
     }
 }
@@ -109,13 +121,16 @@ fn start_log(filter: &str) -> Result<(), Failure> {
 
 /// Loads the configuration; warnings are printed, errors end the command.
 fn load(args: &ConfigArgs, problems: Problems) -> Result<(Config, Problems), Failure> {
-    // Variables that are not UTF-8 can't name or set a key.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    match Config::load(&args.config, variables, &problems) {
+    match Config::load(&args.config, variables(), &problems) {
         Some(config) => Ok((config, problems)),
         None => Err(Failure::Problems(problems.into_vec())),
     }
+}
+
+/// The environment. Variables that are not UTF-8 can't name or set a key.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Ends the command when there are errors; prints warnings otherwise.

@@ -137,7 +137,7 @@ fn section<T>(root: &mut Reader<'_>, name: &'static str, read: impl FnOnce(&mut 
 }
 
 fn directory(mut reader: Reader<'_>, base: &Path) -> PathBuf {
-    reader.one_of("source", &[("files", ())]);
+    reader.one_of_or("source", &[("files", ())], ());
     let path = base.join(reader.get_or("path", PathBuf::from("directory")));
     reader.finish();
     path

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::effective::quoted;
 use super::{Node, Place, Value};
 
 /// A type that one TOML value can be read into.
@@ -21,6 +22,11 @@ pub trait Field: Sized {
 
     /// Reads a boolean, for the one type that TOML writes as one.
     fn from_bool(_: bool) -> Option<Self> {
+        None
+    }
+
+    /// As it would be written, for types that settings have defaults of.
+    fn written(&self) -> Option<String> {
         None
     }
 
@@ -59,6 +65,10 @@ impl Field for String {
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
     }
+
+    fn written(&self) -> Option<String> {
+        Some(quoted(self))
+    }
 }
 
 impl Field for PathBuf {
@@ -67,6 +77,10 @@ impl Field for PathBuf {
     fn from_text(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self::from(text))
     }
+
+    fn written(&self) -> Option<String> {
+        Some(quoted(&self.display().to_string()))
+    }
 }
 
 impl Field for SocketAddr {
@@ -74,6 +88,10 @@ impl Field for SocketAddr {
 
     fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+
+    fn written(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
     }
 }
 
@@ -88,6 +106,10 @@ impl Field for bool {
     fn from_bool(flag: bool) -> Option<Self> {
         Some(flag)
     }
+
+    fn written(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 impl Field for u64 {
@@ -101,6 +123,10 @@ impl Field for u64 {
     fn from_integer(number: i64) -> Option<Self> {
         number.try_into().ok()
     }
+
+    fn written(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 impl Field for Duration {
@@ -108,6 +134,10 @@ impl Field for Duration {
 
     fn from_text(text: &str) -> Option<Self> {
         humantime::parse_duration(text).ok()
+    }
+
+    fn written(&self) -> Option<String> {
+        Some(quoted(&humantime::format_duration(*self).to_string()))
     }
 }
 
@@ -128,6 +158,15 @@ impl Field for Size {
             _ => return None,
         };
         digits.parse::<usize>().ok()?.checked_mul(factor).map(Size)
+    }
+
+    fn written(&self) -> Option<String> {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let unit = units.iter().find(|(factor, _)| self.0 > 0 && self.0 % factor == 0);
+        Some(unit.map_or_else(
+            || quoted(&format!("{}B", self.0)),
+            |(factor, name)| quoted(&format!("{}{name}", self.0 / factor)),
+        ))
     }
 }
 

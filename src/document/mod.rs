@@ -4,6 +4,7 @@
 //! the known keys one by one, notes every problem instead of stopping at the first, and at the end reports
 //! the keys that nobody asked for. This module does no I/O: texts come in as strings.
 
+mod effective;
 mod fields;
 mod reader;
 
@@ -50,9 +51,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Collects problems while many readers are open on parts of one document.
+/// Collects problems while many readers are open on parts of one document, and the values that they gave.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>);
+pub struct Problems(RefCell<Vec<Problem>>, RefCell<effective::Effective>);
 
 impl Problems {
     /// Notes one problem.
@@ -75,6 +76,11 @@ impl Problems {
     /// Whether anything was noted that forbids to go on.
     pub fn any_error(&self) -> bool {
         self.0.borrow().iter().any(|problem| !problem.warning)
+    }
+
+    /// Every value that was asked for so far, as written or by default, as TOML.
+    pub fn effective(&self) -> String {
+        self.1.borrow().to_toml()
     }
 
     /// All problems, in the order in which they were noted.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::effective::{literal, quoted};
 use super::fields::{read, shown};
 use super::{Field, Node, Place, Problem, Problems, Table, Value};
 
@@ -27,6 +28,7 @@ impl<'a> Reader<'a> {
     pub fn get<T: Field>(&mut self, key: &'static str) -> Option<T> {
         let node = self.take(key)?;
         let value = read(&node);
+        self.note_value(key, value.as_ref().and_then(Field::written).or_else(|| literal(&node)));
         if value.is_none() {
             self.problem(key, format!("expected {}, found {}", T::EXPECTED, shown(&node)), "");
         }
@@ -35,7 +37,12 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::get`], with a default for an absent key.
     pub fn get_or<T: Field>(&mut self, key: &'static str, default: T) -> T {
-        self.get(key).unwrap_or(default)
+        let absent = !self.table.contains_key(key);
+        let value = self.get(key).unwrap_or(default);
+        if absent {
+            self.note_value(key, value.written());
+        }
+        value
     }
 
     /// As [`Reader::get`], and the key must be there.
@@ -81,6 +88,20 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// As [`Reader::one_of`], with a default for an absent key.
+    pub fn one_of_or<T: Copy + PartialEq>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        default: T,
+    ) -> T {
+        if !self.table.contains_key(key) {
+            let word = words.iter().find(|(_, value)| *value == default);
+            self.note_value(key, word.map(|(word, _)| quoted(word)));
+        }
+        self.one_of(key, words).unwrap_or(default)
+    }
+
     /// As [`Reader::one_of`], and the key must be there.
     pub fn need_one_of<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         if !self.table.contains_key(key) {
@@ -93,6 +114,7 @@ impl<'a> Reader<'a> {
     /// A list of values; `None` when the key is absent.
     pub fn list<T: Field>(&mut self, key: &'static str) -> Option<Vec<T>> {
         let node = self.take(key)?;
+        self.note_value(key, literal(&node));
         let items = match &node.value {
             Value::List(items) => items.as_slice(),
             // One variable gives a list of one: the text of a variable takes the key's type.
@@ -174,6 +196,11 @@ impl<'a> Reader<'a> {
         readers
     }
 
+    /// Whether a key that was asked for is there, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// Whether a key is there and holds a table rather than a single value.
     pub fn is_table(&self, key: &str) -> bool {
         matches!(self.table.get(key), Some(Node { value: Value::Table(_), .. }))
@@ -212,6 +239,12 @@ impl<'a> Reader<'a> {
                 let hint = "two underscores separate section and key, as in FICUS_LISTEN__ADDRESS";
                 self.warning(key, format!("a variable can't set {expected}; ignored"), hint);
             }
+        }
+    }
+
+    fn note_value(&self, key: &str, literal: Option<String>) {
+        if let Some(literal) = literal {
+            self.problems.1.borrow_mut().note(self.key_path(key), literal);
         }
     }
 

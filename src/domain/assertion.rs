@@ -46,14 +46,18 @@ pub(super) struct Claims {
     pub(super) jwt_id: Option<String>,
 }
 
-/// What the assertion says of itself, for the audit record, which marks it as unverified.
+/// What the assertion says of itself, for the audit record, which marks it as unverified, and for explanations.
 #[derive(Debug, Default, Clone)]
 #[expect(missing_docs, reason = "named as the claims and header members of RFC 7519")]
 pub struct Hearsay {
     pub issuer: Option<String>,
     pub subject: Option<String>,
     pub audiences: Vec<String>,
+    pub issued_at: Option<i64>,
+    pub not_before: Option<i64>,
+    pub expires: Option<i64>,
     pub jwt_id: Option<String>,
+    pub algorithm: String,
     pub key_id: Option<String>,
 }
 
@@ -93,7 +97,11 @@ impl<'a> UnverifiedAssertion<'a> {
             issuer: self.claims.issuer.clone(),
             subject: self.claims.subject.clone(),
             audiences: self.claims.audiences.clone(),
+            issued_at: self.claims.issued_at,
+            not_before: self.claims.not_before,
+            expires: self.claims.expires,
             jwt_id: self.claims.jwt_id.clone(),
+            algorithm: self.header.algorithm.clone(),
             key_id: self.header.key_id.clone(),
         }
     }

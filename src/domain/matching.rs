@@ -3,7 +3,7 @@
 use super::credential::{Comparison, Credential, Identity, Presented};
 use super::refusal::Refusal;
 use super::tenant::Tenant;
-use super::verify::Verified;
+use super::verify::{Claimed, Verified};
 
 /// A verified token that fits a credential of an identity. Comes only from [`find`].
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +36,21 @@ pub fn find<'d>(
     identity: &'d Identity,
     verified: &Verified,
 ) -> Result<Match<'d>, Refusal> {
+    let credential = fitting(identity, verified.claims())?;
+    Ok(Match { tenant, identity, credential })
+}
+
+/// The credential that [`find`] finds once the claims are facts.
+pub fn fitting<'d>(identity: &'d Identity, claims: &Claimed) -> Result<&'d Credential, Refusal> {
     let presented = Presented {
-        issuer: verified.issuer(),
-        subject: verified.subject(),
-        audiences: verified.matchable_audiences(),
+        issuer: claims.issuer(),
+        subject: claims.subject(),
+        audiences: claims.matchable_audiences(),
     };
     match fit(&identity.credentials, presented) {
-        Fit::Credential(credential) => Ok(Match { tenant, identity, credential }),
-        Fit::SubjectOnly => Err(Refusal::AudienceUnmatched(verified.audiences().join(", "))),
-        Fit::None => Err(Refusal::SubjectUnmatched(verified.subject().to_owned())),
+        Fit::Credential(credential) => Ok(credential),
+        Fit::SubjectOnly => Err(Refusal::AudienceUnmatched(claims.audiences().join(", "))),
+        Fit::None => Err(Refusal::SubjectUnmatched(claims.subject().to_owned())),
     }
 }
 

@@ -25,6 +25,11 @@ pub struct IssuerPolicy {
 }
 
 impl IssuerPolicy {
+    /// Those of a token's audiences that a credential's may equal: none of several, unless one of them may match.
+    pub fn matchable<'a>(&self, audiences: &'a [String]) -> &'a [String] {
+        if audiences.len() == 1 || self.multiple_audiences { audiences } else { &[] }
+    }
+
     /// The rules that hold for an issuer without an entry of its own.
     pub fn standard(issuer: impl Into<Arc<str>>) -> Self {
         Self {

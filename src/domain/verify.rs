@@ -7,14 +7,26 @@ use super::refusal::Refusal;
 
 /// An assertion that its issuer signed and that is valid now. Comes only from [`Candidate::verify`].
 #[derive(Debug)]
-pub struct Verified {
+pub struct Verified(Claimed);
+
+/// The claims that decide, of an assertion that is valid now. Whether its issuer said so, nobody has checked: they are
+/// good for explaining, and nothing can be granted with them.
+#[derive(Debug)]
+pub struct Claimed {
     issuer: String,
     subject: String,
     audiences: Vec<String>,
-    may_match: bool,
+    matchable: Vec<String>,
 }
 
 impl Verified {
+    /// The claims, which are facts now.
+    pub fn claims(&self) -> &Claimed {
+        &self.0
+    }
+}
+
+impl Claimed {
     /// `iss`.
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -32,17 +44,17 @@ impl Verified {
 
     /// The audiences that a credential's may equal: none of several, unless the issuer's policy lets one of them match.
     pub fn matchable_audiences(&self) -> &[String] {
-        if self.may_match { &self.audiences } else { &[] }
+        &self.matchable
     }
 }
 
 impl Candidate<'_> {
     /// Checks the signature with the issuer's published keys, then the times against `now`.
     pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified, Refusal> {
-        let Self { assertion, algorithm, policy } = self;
-        let claims = assertion.claims;
+        let Self { assertion, algorithm, .. } = &self;
+        let claims = &assertion.claims;
         let message = assertion.signing_input.as_bytes();
-        let named = keys.candidates(assertion.header.key_id.as_deref(), algorithm).ok_or_else(|| {
+        let named = keys.candidates(assertion.header.key_id.as_deref(), *algorithm).ok_or_else(|| {
             Refusal::KeyUnknown {
                 key_id: assertion.header.key_id.clone().unwrap_or_default(),
                 issuer: claims.issuer.clone().unwrap_or_default(),
@@ -51,11 +63,18 @@ impl Candidate<'_> {
         if !named.iter().any(|key| key.verify_sig(message, &assertion.signature).is_ok()) {
             return Err(Refusal::Signature);
         }
+        self.without_signature(now).map(Verified)
+    }
+
+    /// Checks what [`Candidate::verify`] checks after the signature: for explaining without the issuer's keys.
+    pub fn without_signature(self, now: i64) -> Result<Claimed, Refusal> {
+        let Self { assertion, policy, .. } = self;
+        let claims = assertion.claims;
         check_times(&claims, policy, now)?;
-        Ok(Verified {
+        Ok(Claimed {
             issuer: claims.issuer.ok_or(Refusal::ClaimAbsent("iss"))?,
             subject: claims.subject.ok_or(Refusal::SubjectAbsent)?,
-            may_match: claims.audiences.len() == 1 || policy.multiple_audiences,
+            matchable: policy.matchable(&claims.audiences).to_vec(),
             audiences: Some(claims.audiences)
                 .filter(|audiences| !audiences.is_empty())
                 .ok_or(Refusal::ClaimAbsent("aud"))?,

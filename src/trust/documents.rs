@@ -21,34 +21,47 @@ const MAX_KEYS: usize = 512 << 10;
 pub(super) struct Target {
     /// The issuer, which the document must name byte for byte.
     pub(super) issuer: IssuerUrl,
-    /// Where its document is.
-    pub(super) discovery_url: String,
+    /// Where to begin.
+    pub(super) start: Start,
+}
+
+/// The first document to fetch.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The discovery document, which names the key set.
+    Discovery(String),
+    /// The key set itself.
+    Keys(JsonWebKeySetUrl),
 }
 
 impl Target {
-    /// `None` when the issuer is no URL. Without a `discovery_url` the document is where OpenID Connect Discovery 1.0
+    /// `None` when a URL is none. Without a `discovery_url` or `jwks_url` the document is where OpenID Connect Discovery 1.0
     /// section 4.1 puts it: `IssuerUrl::join` adds a slash only where none is, which is the same as removing one first.
-    pub(super) fn new(issuer: &str, discovery_url: Option<&str>) -> Option<Self> {
+    pub(super) fn new(issuer: &str, discovery_url: Option<&str>, jwks_url: Option<&str>) -> Option<Self> {
         let issuer = IssuerUrl::new(issuer.to_owned()).ok()?;
-        let discovery_url = match discovery_url {
-            Some(url) => url.to_owned(),
-            None => issuer.join(".well-known/openid-configuration").ok()?.into(),
+        let start = match (jwks_url, discovery_url) {
+            (Some(url), _) => Start::Keys(JsonWebKeySetUrl::new(url.to_owned()).ok()?),
+            (None, Some(url)) => Start::Discovery(url.to_owned()),
+            (None, None) => Start::Discovery(issuer.join(".well-known/openid-configuration").ok()?.into()),
         };
-        Some(Self { issuer, discovery_url })
+        Some(Self { issuer, start })
     }
 }
 
-/// Fetches both documents before one deadline. Gives the keys and how many were skipped.
+/// Fetches what there is to fetch before one deadline. Gives the keys and how many were skipped.
 pub(super) async fn fetch<L: Lookup>(
     egress: &Egress<L>,
     target: &Target,
     limit: Duration,
 ) -> Result<(KeySet, usize), Fault> {
     let deadline = Instant::now() + limit;
-    let jwks_uri = timeout_at(deadline, discover(egress, target))
-        .await
-        .unwrap_or(Err(Cause::Deadline))
-        .map_err(Fault::Discovery)?;
+    let jwks_uri = match &target.start {
+        Start::Keys(url) => url.clone(),
+        Start::Discovery(url) => timeout_at(deadline, discover(egress, &target.issuer, url))
+            .await
+            .unwrap_or(Err(Cause::Deadline))
+            .map_err(Fault::Discovery)?,
+    };
     timeout_at(deadline, keys(egress, target, &jwks_uri))
         .await
         .unwrap_or(Err(Cause::Deadline))
@@ -56,11 +69,15 @@ pub(super) async fn fetch<L: Lookup>(
 }
 
 /// Only two members are read: platforms leave out most of what the standard requires (GitHub, Kubernetes, SPIRE).
-async fn discover<L: Lookup>(egress: &Egress<L>, target: &Target) -> Result<JsonWebKeySetUrl, Cause> {
-    let document = egress.get(&target.discovery_url, MAX_DISCOVERY).await?;
+async fn discover<L: Lookup>(
+    egress: &Egress<L>,
+    issuer: &IssuerUrl,
+    url: &str,
+) -> Result<JsonWebKeySetUrl, Cause> {
+    let document = egress.get(url, MAX_DISCOVERY).await?;
     let members = Members::read(&document)?;
     let required = |name| members.text(name).ok().flatten().ok_or(Cause::Member(name));
-    if required("issuer")? != *target.issuer {
+    if required("issuer")? != **issuer {
         return Err(Cause::WrongIssuer);
     }
     JsonWebKeySetUrl::new(required("jwks_uri")?).map_err(|_| Cause::Member("jwks_uri"))
@@ -100,10 +117,11 @@ mod tests {
             ("https://a.example/b/", "https://a.example/b/.well-known/openid-configuration"),
             ("https://a.example/b//", "https://a.example/b//.well-known/openid-configuration"),
         ] {
-            assert_eq!(Target::new(issuer, None).unwrap().discovery_url, expected);
+            let start = Start::Discovery(expected.to_owned());
+            assert_eq!(Target::new(issuer, None, None).unwrap().start, start);
         }
-        let elsewhere = Target::new(ISSUER, Some("https://b.example/d")).unwrap();
-        assert_eq!(elsewhere.discovery_url, "https://b.example/d");
+        let elsewhere = Target::new(ISSUER, Some("https://b.example/d"), None).unwrap();
+        assert_eq!(elsewhere.start, Start::Discovery("https://b.example/d".to_owned()));
     }
 
     fn discovery(issuer: &str, jwks_uri: &str) -> String {
@@ -123,7 +141,7 @@ mod tests {
     }
 
     async fn result(world: &World, server: &Server) -> Result<(usize, usize), Fault> {
-        let target = Target::new(ISSUER, Some(&server.url("/d"))).unwrap();
+        let target = Target::new(ISSUER, Some(&server.url("/d")), None).unwrap();
         let fetched = fetch(&world.egress, &target, world.deadline).await;
         fetched.map(|(keys, skipped)| (keys.len(), skipped))
     }

@@ -4,6 +4,7 @@
 //! the URL parser has normalised every odd spelling; the resolver sees what names resolve to. Redirects, proxies of the
 //! environment, cookies, retries and decompression are all off: each would be a second way out, or a second size.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
+use super::bearer::Bearer;
 use super::fault::Cause;
 use super::resolver::{GuardedResolver, Lookup, Route};
 use crate::domain::rules::Broken;
@@ -119,6 +121,7 @@ pub(super) struct Egress<L> {
     private_hosts: PrivateHosts,
     connect_timeout: Duration,
     lookup: Arc<L>,
+    bearer: Option<Bearer>,
     open: OnceCell<Client>,
     private: OnceCell<Client>,
 }
@@ -131,7 +134,12 @@ impl<L: Lookup> Egress<L> {
         lookup: Arc<L>,
     ) -> Self {
         let (open, private) = (OnceCell::new(), OnceCell::new());
-        Self { roots, private_hosts, connect_timeout, lookup, open, private }
+        Self { roots, private_hosts, connect_timeout, lookup, bearer: None, open, private }
+    }
+
+    /// Shows a token to the servers that it is for.
+    pub(super) fn with_bearer(self, bearer: Option<Bearer>) -> Self {
+        Self { bearer, ..self }
     }
 
     /// Gets one document of at most `cap` bytes. Only status 200 counts; the content type does not, since issuers behind
@@ -139,7 +147,12 @@ impl<L: Lookup> Egress<L> {
     pub(super) async fn get(&self, url: &str, cap: usize) -> Result<Bytes, Cause> {
         let (url, route) = check_url(url, &self.private_hosts)?;
         let client = self.client(route).await?;
-        let request = client.get(url).header(header::ACCEPT, "application/json, application/jwk-set+json");
+        let bearer = self.bearer.clone().filter(|bearer| bearer.is_for(&url));
+        let mut request =
+            client.get(url).header(header::ACCEPT, "application/json, application/jwk-set+json");
+        if let Some(bearer) = bearer {
+            request = request.header(header::AUTHORIZATION, read_token(bearer).await?);
+        }
         let mut response = request.send().await.map_err(|error| Cause::of_transport(&error))?;
         if response.status() != StatusCode::OK {
             return Err(Cause::Status(response.status().as_u16()));
@@ -168,6 +181,12 @@ impl<L: Lookup> Egress<L> {
         })
         .await
     }
+}
+
+/// On a thread that may wait: the file may be on a network volume.
+async fn read_token(bearer: Bearer) -> Result<header::HeaderValue, Cause> {
+    let read = tokio::task::spawn_blocking(move || bearer.read()).await;
+    read.map_err(|_| Cause::Bearer(io::ErrorKind::Interrupted))?.map_err(|error| Cause::Bearer(error.kind()))
 }
 
 fn client<L: Lookup>(

@@ -4,16 +4,19 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use url::{Host, Url};
 
+use super::bearer::Bearer;
 use super::egress::{PrivateHosts, check_url};
 use super::fault::Cause;
 use super::settings::duration;
 use crate::document::Reader;
 use crate::domain::algorithm::Algorithm;
+use crate::domain::keyset::KeySet;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::rules::{self, Broken, Exposure, exposure};
 
@@ -28,15 +31,28 @@ pub struct IssuerEntry {
     source: Source,
 }
 
-/// Where an issuer's documents are fetched from.
+/// Where an issuer's keys come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
     /// The full URL of the discovery document, where it is not below the issuer.
     pub discovery_url: Option<String>,
+    /// The full URL of the key set; no discovery document is read then.
+    pub jwks_url: Option<String>,
+    /// The key set itself; nothing is fetched then.
+    pub jwks: Option<Bytes>,
+    /// What the servers ask of those who read.
+    pub bearer: Option<Bearer>,
     /// Roots that replace the public ones; empty for the public ones.
     pub roots: Vec<CertificateDer<'static>>,
     /// The only places inside a network that may be connected to.
     pub private_hosts: PrivateHosts,
+}
+
+impl Source {
+    /// Whether it may not share connections with others.
+    pub(super) fn needs_egress(&self) -> bool {
+        !self.roots.is_empty() || !self.private_hosts.is_empty() || self.bearer.is_some()
+    }
 }
 
 impl IssuerEntry {
@@ -44,16 +60,19 @@ impl IssuerEntry {
     pub fn read(reader: &mut Reader<'_>, base: &Path) -> Option<Self> {
         let url = read_url(reader);
         let discovery_url: Option<String> = reader.get("discovery_url");
+        let jwks_url: Option<String> = reader.get("jwks_url");
+        let token_file = reader.get::<PathBuf>("bearer_token_file").map(|path| base.join(path));
+        let jwks = read_jwks(reader, base);
         let allow_private_network = reader.get_or("allow_private_network", false);
         let mut private_hosts = read_private_hosts(reader, allow_private_network);
         let roots = read_roots(reader, base);
         let policy = read_policy(reader, url.as_deref().unwrap_or_default());
 
-        let discovery = discovery_url.as_deref();
-        let places = [("url", url.as_deref()), ("discovery_url", discovery)];
+        let (discovery, keys) = (discovery_url.as_deref(), jwks_url.as_deref());
+        let places = [("url", url.as_deref()), ("discovery_url", discovery), ("jwks_url", keys)];
+        let urls = || places.iter().filter_map(|(_, text)| Url::parse((*text)?).ok());
         if allow_private_network {
-            let urls = places.iter().filter_map(|(_, text)| Url::parse((*text)?).ok());
-            urls.for_each(|url| private_hosts.add_url(&url));
+            urls().for_each(|url| private_hosts.add_url(&url));
         }
         for (key, text) in places {
             let checked =
@@ -61,8 +80,16 @@ impl IssuerEntry {
             note(reader, key, checked);
         }
         note(reader, "discovery_url", check_not_loopback(url.as_deref(), discovery));
+        note(reader, "jwks_url", check_not_loopback(url.as_deref(), keys));
+        check_combination(reader);
+        let bearer = token_file.map(|file| Bearer::new(file, urls()));
+        if let Some(Err(error)) = bearer.as_ref().map(Bearer::read) {
+            let hint =
+                "it is read again at every fetch; without a token there the issuer's keys can't be had";
+            reader.warning("bearer_token_file", error, hint);
+        }
         url?;
-        let source = Source { discovery_url, roots: roots?, private_hosts };
+        let source = Source { discovery_url, jwks_url, jwks: jwks?, bearer, roots: roots?, private_hosts };
         Some(Self { policy, allow_private_network, source })
     }
 
@@ -141,6 +168,46 @@ fn read_private_hosts(reader: &mut Reader<'_>, allowed: bool) -> PrivateHosts {
     hosts
 }
 
+/// Two answers to the question where the keys come from; whichever counted, somebody meant the other.
+fn check_combination(reader: &Reader<'_>) {
+    let exclusive = [
+        ("jwks_url", "jwks_file"),
+        ("discovery_url", "jwks_file"),
+        ("bearer_token_file", "jwks_file"),
+        ("discovery_url", "jwks_url"),
+    ];
+    for (key, other) in exclusive {
+        if reader.has(key) && reader.has(other) {
+            reader.problem(key, format!("has no effect beside {other}"), "keep one of them");
+        }
+    }
+}
+
+/// The key set of `jwks_file`, read now; the inner `None` when there is no such key, the outer after a problem, since
+/// the issuer must not be fetched in its place.
+fn read_jwks(reader: &mut Reader<'_>, base: &Path) -> Option<Option<Bytes>> {
+    let Some(path) = reader.get::<PathBuf>("jwks_file") else { return Some(None) };
+    let path = base.join(path);
+    let read = std::fs::read(&path).map_err(|error| format!("can't be read: {error}"));
+    let checked = read.and_then(|text| match KeySet::parse(&text) {
+        Ok((_, skipped)) => Ok((text, skipped)),
+        Err(unusable) => Err(unusable.to_string()),
+    });
+    match checked {
+        Ok((text, skipped)) => {
+            for reason in skipped {
+                reader.warning("jwks_file", format!("a key of {} is not used: {reason}", path.display()), "");
+            }
+            Some(Some(text.into()))
+        }
+        Err(message) => {
+            let hint = "expected a JWK set: a JSON object with a list \"keys\"";
+            reader.problem("jwks_file", format!("{}: {message}", path.display()), hint);
+            None
+        }
+    }
+}
+
 /// The certificates of `ca_file`, read now so that what is wrong with it shows at the start; `None` after a problem, since
 /// an empty list would mean the public roots.
 fn read_roots(reader: &mut Reader<'_>, base: &Path) -> Option<Vec<CertificateDer<'static>>> {
@@ -208,17 +275,17 @@ fn check_place(text: &str, allowed: bool, private_hosts: &PrivateHosts) -> Resul
 
 /// Whoever may write to a port of this machine would speak for an issuer that others trust. Emulators are routed to in
 /// memory ([`super::Overrides`]), never by a file that might reach production.
-fn check_not_loopback(url: Option<&str>, discovery_url: Option<&str>) -> Result<(), Broken> {
+fn check_not_loopback(url: Option<&str>, place: Option<&str>) -> Result<(), Broken> {
     let parse = |text: Option<&str>| Url::parse(text?).ok();
-    let (Some(url), Some(discovery)) = (parse(url), parse(discovery_url)) else { return Ok(()) };
-    let loopback = match discovery.host() {
+    let (Some(url), Some(place)) = (parse(url), parse(place)) else { return Ok(()) };
+    let loopback = match place.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        _ => exposure(&discovery) == Exposure::Private,
+        _ => exposure(&place) == Exposure::Private,
     };
     if loopback && exposure(&url) == Exposure::Public {
         return Err(Broken {
-            message: format!("{:?} is on this machine, but the issuer is not", discovery.as_str()),
+            message: format!("{:?} is on this machine, but the issuer is not", place.as_str()),
             hint: "`check` and `serve` refuse to take a public issuer's keys from loopback; for emulators use `ficus dev`",
         });
     }
@@ -227,7 +294,7 @@ fn check_not_loopback(url: Option<&str>, discovery_url: Option<&str>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Authority, read_entries};
+    use super::super::testing::{Authority, GOOD_KEYS, read_entries};
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
@@ -249,6 +316,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        std::fs::write(folder.path().join("token"), "secret\n").unwrap();
         let text = r#"
             [[issuer]]
             url = "https://10.0.0.1:6443"
@@ -257,6 +325,7 @@ mod tests {
             allow_private_network = true
             private_hosts = ["keys.internal:8443"]
             discovery_url = "https://discovery.internal/d"
+            bearer_token_file = "token"
             algorithms = ["ES512", "EdDSA"]
             require_kid = false
             leeway = "0s"
@@ -282,8 +351,14 @@ mod tests {
             allow_private_network: true,
             source: Source {
                 discovery_url: Some("https://discovery.internal/d".to_owned()),
+                bearer: Some(Bearer::new(
+                    folder.path().join("token"),
+                    ["https://10.0.0.1:6443", "https://discovery.internal"]
+                        .map(|url| Url::parse(url).unwrap()),
+                )),
                 roots: vec![authority.certificate()],
                 private_hosts,
+                ..Source::default()
             },
         };
         assert_eq!(entries, [expected]);
@@ -341,6 +416,73 @@ mod tests {
         }
         let inside = "url = \"https://a.example\"\ndiscovery_url = \"https://10.0.0.1/d\"\nallow_private_network = true\n";
         assert!(problems(inside).is_empty());
+    }
+
+    #[test]
+    fn a_jwks_url_is_held_to_the_rules_of_a_discovery_url() {
+        let text = |rest: &str| format!("url = \"https://a.example\"\n{rest}");
+        assert!(problems(&text("jwks_url = \"https://keys.example/k\"\n")).is_empty());
+        for wrong in ["http://keys.example", "/k", "https://127.0.0.1/k", "https://169.254.169.254/k"] {
+            let found = problems(&text(&format!("jwks_url = {wrong:?}\n")));
+            assert!(found[0].contains("issuer[0].jwks_url"), "{wrong}: {found:?}");
+        }
+        for host in ["127.0.0.1:8443", "localhost", "[::1]"] {
+            let rest = format!("jwks_url = \"https://{host}/k\"\nallow_private_network = true\n");
+            let found = problems(&text(&rest));
+            assert!(found.len() == 1 && found[0].contains("on this machine"), "{host}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("keys.json"), GOOD_KEYS).unwrap();
+        std::fs::write(folder.path().join("token"), "secret").unwrap();
+        let all = [
+            ("jwks_file", "keys.json"),
+            ("jwks_url", "https://a.example/k"),
+            ("discovery_url", "https://a.example/d"),
+            ("bearer_token_file", "token"),
+        ];
+        for (one, other, conflict) in
+            [(0, 1, true), (0, 2, true), (0, 3, true), (1, 2, true), (1, 3, false), (2, 3, false)]
+        {
+            let line = |(key, value): (&str, &str)| format!("{key} = {value:?}\n");
+            let text =
+                format!("[[issuer]]\nurl = \"https://a.example\"\n{}{}", line(all[one]), line(all[other]));
+            let (_, problems) = read_entries(&text, folder.path());
+            assert_eq!(problems.len(), usize::from(conflict), "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_jwks_file_is_read_at_the_start_and_must_hold_a_usable_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |content: Option<&str>| {
+            match content {
+                Some(content) => std::fs::write(folder.path().join("keys.json"), content).unwrap(),
+                None => drop(std::fs::remove_file(folder.path().join("keys.json"))),
+            }
+            read_entries(
+                "[[issuer]]\nurl = \"https://a.example\"\njwks_file = \"keys.json\"\n",
+                folder.path(),
+            )
+        };
+        let (entries, problems) = read(Some(GOOD_KEYS));
+        assert!(problems.is_empty() && entries[0].source.jwks.as_deref() == Some(GOOD_KEYS.as_bytes()));
+        let (entries, problems) =
+            read(Some(&GOOD_KEYS.replace("[", "[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"},")));
+        assert!(entries.len() == 1 && problems.len() == 1 && problems[0].contains("warning"), "{problems:?}");
+        for broken in [None, Some(""), Some("{}"), Some("{\"keys\":[]}"), Some("[]")] {
+            let (entries, problems) = read(broken);
+            assert!(entries.is_empty() && problems.len() == 1, "{broken:?} {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_file_that_is_not_there_yet_is_a_warning() {
+        let found = problems("url = \"https://a.example\"\nbearer_token_file = \"none\"\n");
+        assert!(found.len() == 1 && found[0].contains("warning"), "{found:?}");
     }
 
     #[test]

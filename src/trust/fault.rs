@@ -85,8 +85,11 @@ pub enum Cause {
     #[error("it did not arrive in time")]
     Deadline,
     /// Any status but 200, redirects too.
-    #[error("the server answered with status {0}")]
+    #[error("the server answered with status {0}{hint}", hint = hint(*.0))]
     Status(u16),
+    /// The file of the token that the server asks for can't be used.
+    #[error("bearer_token_file can't be used: {0}")]
+    Bearer(io::ErrorKind),
     /// More bytes than are read of such a document.
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
@@ -102,6 +105,17 @@ pub enum Cause {
     /// No key of it can be used.
     #[error("{0}")]
     Unusable(#[from] keyset::Unusable),
+}
+
+/// API servers let nobody read their keys who is not bound to this role, which anonymous callers are not by default.
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 | 403 => {
+            ": it wants to know who reads; for a Kubernetes API server set bearer_token_file to a token that is bound \
+             to the role system:service-account-issuer-discovery"
+        }
+        _ => "",
+    }
 }
 
 impl Cause {

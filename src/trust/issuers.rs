@@ -28,6 +28,8 @@ pub type Overrides = HashMap<String, Source>;
 /// The issuers whose keys may be fetched.
 pub struct Issuers {
     by_url: HashMap<String, Arc<Issuer>>,
+    /// Those whose keys were given with the configuration: nothing is ever fetched for them.
+    given: HashMap<String, Arc<KeySet>>,
     settings: TrustSettings,
 }
 
@@ -43,34 +45,43 @@ impl Issuers {
         let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
         let public = Arc::new(Roots::default());
         let timeout = settings.connect_timeout;
-        let egress = |roots, hosts| Arc::new(Egress::new(roots, hosts, timeout, Arc::new(System)));
-        let default = egress(Arc::clone(&public), PrivateHosts::default());
-        let mut by_url = HashMap::new();
+        let egress = |roots, hosts| Egress::new(roots, hosts, timeout, Arc::new(System));
+        let default = Arc::new(egress(Arc::clone(&public), PrivateHosts::default()));
+        let (mut by_url, mut given) = (HashMap::new(), HashMap::new());
         for url in named {
             let entry = entries.get(url);
             if entry.is_some_and(|entry| !entry.enabled()) {
                 continue;
             }
             let source = overrides.get(url).or(entry.map(|entry| entry.source()));
+            if let Some(jwks) = source.and_then(|source| source.jwks.as_ref()) {
+                // Entries were checked when they were read; one without keys must not be fetched in their place.
+                given.extend(KeySet::parse(jwks).ok().map(|(keys, _)| (url.to_owned(), Arc::new(keys))));
+                continue;
+            }
             let discovery_url = source.and_then(|source| source.discovery_url.as_deref());
+            let jwks_url = source.and_then(|source| source.jwks_url.as_deref());
             // The directory's rules let no issuer in that is no URL.
-            let Some(target) = Target::new(url, discovery_url) else { continue };
+            let Some(target) = Target::new(url, discovery_url, jwks_url) else { continue };
             let egress = match source {
-                Some(source) if !source.roots.is_empty() => {
-                    egress(Arc::new(Roots::own(&source.roots)), source.private_hosts.clone())
-                }
-                Some(source) if !source.private_hosts.is_empty() => {
-                    egress(Arc::clone(&public), source.private_hosts.clone())
+                Some(source) if source.needs_egress() => {
+                    let own = || Arc::new(Roots::own(&source.roots));
+                    let roots = if source.roots.is_empty() { Arc::clone(&public) } else { own() };
+                    let egress = egress(roots, source.private_hosts.clone());
+                    Arc::new(egress.with_bearer(source.bearer.clone()))
                 }
                 _ => Arc::clone(&default),
             };
             by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, egress, settings)));
         }
-        Self { by_url, settings }
+        Self { by_url, given, settings }
     }
 
     /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
     pub async fn keys(&self, issuer: &str, now: UnixTime) -> Result<Arc<KeySet>, Unavailable> {
+        if let Some(keys) = self.given.get(issuer) {
+            return Ok(Arc::clone(keys));
+        }
         let issuer = self.by_url.get(issuer).ok_or(Fault::Unknown)?;
         if let Some(keys) = issuer.at_hand(now) {
             return Ok(keys);
@@ -212,6 +223,7 @@ mod tests {
             discovery_url: Some(server.url("/d")),
             roots: vec![authority.certificate()],
             private_hosts,
+            ..Source::default()
         };
         let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
         Arc::new(Issuers::new([ISSUER].into_iter(), &[], settings, &overrides))
@@ -330,5 +342,115 @@ mod tests {
         assert_eq!(other.connections(), 0);
         let listed = format!("{text}private_hosts = [\"localhost:{}\"]\n", other.port);
         assert_eq!(ask(&listed).await.unwrap().len(), 1);
+    }
+
+    async fn ask(url: &str, text: &str) -> Result<Arc<KeySet>, Unavailable> {
+        let entries = [entry(text)];
+        Issuers::new([url].into_iter(), &entries, TrustSettings::default(), &Overrides::new())
+            .keys(url, NOW)
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_jwks_url_is_fetched_without_discovery() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |_| Reply::ok(GOOD_KEYS)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let url = server.url("");
+        let text = format!(
+            "url = {url:?}\nca_file = {ca:?}\nallow_private_network = true\njwks_url = {:?}\n",
+            server.url("/k")
+        );
+        assert_eq!(ask(&url, &text).await.unwrap().len(), 1);
+        assert_eq!(server.requests(), ["/k"]);
+    }
+
+    #[tokio::test]
+    async fn a_jwks_file_needs_no_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys.json");
+        std::fs::write(&keys, GOOD_KEYS).unwrap();
+        let text = format!("url = {ISSUER:?}\njwks_file = {keys:?}\n");
+        let entries = [entry(&text)];
+        let issuers =
+            Issuers::new([ISSUER].into_iter(), &entries, TrustSettings::default(), &Overrides::new());
+        assert!(issuers.by_url.is_empty());
+        assert_eq!(issuers.keys(ISSUER, NOW).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_bearer_token_goes_to_the_entrys_own_origins_only_and_is_read_anew() {
+        let authority = Authority::new();
+        let seen = Arc::new(Mutex::new(Vec::<(u16, Option<String>)>::new()));
+        let note = |seen: &Arc<Mutex<Vec<_>>>| {
+            let seen = Arc::clone(seen);
+            move |port: u16, value: Option<&str>| seen.lock().unwrap().push((port, value.map(str::to_owned)))
+        };
+        let noted = note(&seen);
+        let other = Server::start(authority.leaf("127.0.0.1"), move |r| {
+            noted(r.port, r.authorization);
+            Reply::ok(GOOD_KEYS)
+        })
+        .await;
+        let (noted, elsewhere) = (note(&seen), other.url("/k"));
+        let server = Server::start(authority.leaf("127.0.0.1"), move |r| {
+            noted(r.port, r.authorization);
+            match (r.authorization, r.path) {
+                (None, _) => Reply::of(&["HTTP/1.1 403 Forbidden"], b""),
+                (_, "/k") => Reply::ok(GOOD_KEYS),
+                _ => {
+                    Reply::ok(&serde_json::json!({ "issuer": r.url(""), "jwks_uri": elsewhere }).to_string())
+                }
+            }
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, token) = (folder.path().join("ca.pem"), folder.path().join("token"));
+        std::fs::write(&ca, authority.pem()).unwrap();
+        std::fs::write(&token, "one\n").unwrap();
+        let url = server.url("");
+        let anonymous = format!(
+            "url = {url:?}\nca_file = {ca:?}\nallow_private_network = true\nprivate_hosts = [\"127.0.0.1:{}\"]\n",
+            other.port
+        );
+        let text = format!("{anonymous}bearer_token_file = {token:?}\n");
+        let bearer = |token: &str| Some(format!("Bearer {token}"));
+
+        let refused = fault(ask(&url, &anonymous).await);
+        assert_eq!(refused, Fault::Discovery(Cause::Status(403)));
+        assert!(refused.to_string().contains("system:service-account-issuer-discovery"), "{refused}");
+        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), [(server.port, None)]);
+
+        assert!(ask(&url, &text).await.is_ok());
+        assert_eq!(
+            std::mem::take(&mut *seen.lock().unwrap()),
+            [(server.port, bearer("one")), (other.port, None)]
+        );
+
+        let direct = format!("{text}jwks_url = {:?}\n", server.url("/k"));
+        let entries = [entry(&direct)];
+        let issuers =
+            Issuers::new([url.as_str()].into_iter(), &entries, TrustSettings::default(), &Overrides::new());
+        assert!(issuers.keys(&url, NOW).await.is_ok());
+        std::fs::write(&token, " two ").unwrap();
+        assert!(issuers.keys(&url, NOW + 3600).await.is_ok());
+        assert_eq!(
+            std::mem::take(&mut *seen.lock().unwrap()),
+            [(server.port, bearer("one")), (server.port, bearer("two"))]
+        );
+        for unusable in ["", "\n", "a\u{7f}b"] {
+            std::fs::write(&token, unusable).unwrap();
+            let issuers = Issuers::new(
+                [url.as_str()].into_iter(),
+                &entries,
+                TrustSettings::default(),
+                &Overrides::new(),
+            );
+            let failed = fault(issuers.keys(&url, NOW).await);
+            assert_eq!(failed, Fault::Keys(Cause::Bearer(std::io::ErrorKind::Other)));
+        }
+        assert!(seen.lock().unwrap().is_empty());
     }
 }

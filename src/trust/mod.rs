@@ -6,6 +6,7 @@
 //! Only issuers that the directory names are ever fetched; nothing that a token says becomes an address.
 
 mod address;
+mod bearer;
 mod documents;
 mod egress;
 mod entry;
@@ -16,6 +17,7 @@ mod settings;
 #[cfg(test)]
 mod testing;
 
+pub use bearer::Bearer;
 pub use egress::PrivateHosts;
 pub use entry::{IssuerEntry, Source, read_all};
 pub use fault::{Cause, Fault, Unavailable};

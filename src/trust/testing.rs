@@ -82,6 +82,7 @@ pub(super) enum Leaf {
 /// A request as the server sees it.
 pub(super) struct Request<'a> {
     pub(super) path: &'a str,
+    pub(super) authorization: Option<&'a str>,
     pub(super) port: u16,
     /// Of all requests of this server, from 1.
     pub(super) count: usize,
@@ -157,13 +158,13 @@ impl Server {
                 let (stream, _) = listener.accept().await.unwrap();
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 let (leaf, seen, respond) = (leaf.clone(), Arc::clone(&shared), Arc::clone(&respond));
-                tokio::spawn(serve(stream, leaf, async move |path: &str| {
+                tokio::spawn(serve(stream, leaf, async move |path: &str, authorization: Option<&str>| {
                     let count = {
                         let mut paths = seen.paths.lock().unwrap();
                         paths.push(path.to_owned());
                         paths.len()
                     };
-                    respond(Request { path, port, count })
+                    respond(Request { path, authorization, port, count })
                 }));
             }
         });
@@ -189,7 +190,11 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, leaf: Leaf, respond: impl AsyncFn(&str) -> Reply) -> io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    leaf: Leaf,
+    respond: impl AsyncFn(&str, Option<&str>) -> Reply,
+) -> io::Result<()> {
     match leaf {
         Leaf::Tls(acceptor) => answer(acceptor.accept(stream).await?, respond).await,
         Leaf::Plain => {
@@ -201,7 +206,7 @@ async fn serve(stream: TcpStream, leaf: Leaf, respond: impl AsyncFn(&str) -> Rep
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    respond: impl AsyncFn(&str) -> Reply,
+    respond: impl AsyncFn(&str, Option<&str>) -> Reply,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut lines = Vec::new();
@@ -214,7 +219,8 @@ async fn answer(
         lines.push(line);
     }
     let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-    let reply = respond(path).await;
+    let authorization = lines.iter().find_map(|line| line.trim_end().strip_prefix("authorization: "));
+    let reply = respond(path, authorization).await;
     if let Some(gate) = reply.gate {
         gate.acquire().await.unwrap().forget();
     }

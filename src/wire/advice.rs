@@ -59,7 +59,7 @@ fn html(code: u32, texts: &[(&str, &str)]) -> String {
 
 /// What a reason means, and what to check.
 #[expect(clippy::too_many_lines, reason = "one exhaustive table")]
-fn advice(reason: Reason) -> (&'static str, &'static str) {
+pub fn advice(reason: Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::Method => {
             ("The path exists, but not for this HTTP method.", "token endpoints take POST, documents GET.")

@@ -9,5 +9,5 @@ pub mod instance;
 mod response;
 
 pub use aadsts::Surface;
-pub use advice::error_page;
+pub use advice::{advice, error_page};
 pub use response::{Ids, Wire};

@@ -4,12 +4,14 @@
 
 mod cli;
 mod discovery;
+mod explain;
 mod issuers;
+mod keys;
 mod lifecycle;
 mod limits;
-mod keys;
 mod openid;
 mod platforms;
+mod policies;
 mod raw;
 mod refusals;
 mod support;

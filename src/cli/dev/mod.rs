@@ -194,6 +194,7 @@ fn overrides(emulator: &Emulator, samples: &[Sample]) -> Result<Overrides, Failu
         discovery_url: Some(sample.discovery_url.clone()),
         roots: roots.clone(),
         private_hosts: private_hosts.clone(),
+        ..Source::default()
     };
     Ok(samples.iter().map(|sample| (sample.issuer.clone(), source(sample))).collect())
 }

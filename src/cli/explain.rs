@@ -1,0 +1,203 @@
+//! `ficus explain`: why a token is accepted or refused. Runs the checks that serving runs, in the same order.
+
+mod show;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ConfigArgs, Failure, load, output, runtime, settle};
+use crate::clock::{Clock, UnixTime};
+use crate::config::Config;
+use crate::document::Problems;
+use crate::domain::assertion::{Hearsay, UnverifiedAssertion};
+use crate::domain::authorize::authorize;
+use crate::domain::credential::{Comparison, Credential, Identity, Presented};
+use crate::domain::directory::Directory;
+use crate::domain::matching;
+use crate::domain::policy::IssuerPolicy;
+use crate::domain::refusal::Refusal;
+use crate::domain::resource::Target;
+use crate::domain::tenant::Tenant;
+use crate::trust::{Issuers, Overrides};
+
+/// EX_UNAVAILABLE of sysexits.h.
+const UNAVAILABLE: u8 = 69;
+
+#[derive(Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The tenant, by id or domain. May be left out while there is one.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// The identity that is asked for.
+    #[arg(long, value_name = "GUID")]
+    client_id: String,
+    /// The file with the token; - reads it from the standard input.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// The API that a token is asked for, by an identifier URI or client id: checks roles, too.
+    #[arg(long, conflicts_with = "scope")]
+    resource: Option<String>,
+    /// The same, as clients write it: https://vault.azure.net/.default
+    #[arg(long)]
+    scope: Option<String>,
+    /// Don't fetch the issuer's keys: the signature is not checked then, everything else is.
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is asked.
+struct Question<'a> {
+    config: &'a Config,
+    directory: &'a Directory,
+    tenant: String,
+    client: &'a str,
+    target: Option<Target>,
+    offline: bool,
+    now: UnixTime,
+}
+
+/// What came out, filled as far as the checks got.
+#[derive(Default)]
+struct Findings<'d> {
+    /// The step that is being done, or refused.
+    step: &'static str,
+    passed: Vec<&'static str>,
+    unchecked: Vec<&'static str>,
+    identity: Option<(&'d Tenant, &'d Identity)>,
+    policy: Option<&'d IssuerPolicy>,
+    said: Option<Hearsay>,
+    /// Why the issuer's keys could not be had.
+    cause: Option<String>,
+    matched: Option<&'d Credential>,
+    roles: Option<Vec<String>>,
+}
+
+pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
+    let text = token::read(&args.token_file)?;
+    let compact =
+        token::check(&text).map_err(|why| Failure::Line(format!("{}: {why}", args.token_file.display())))?;
+    let (config, problems) = load(&args.config, Problems::default())?;
+    let directory = config.load_directory(&problems);
+    settle(problems)?;
+    let question = Question {
+        config: &config,
+        directory: &directory,
+        tenant: tenant(args, &directory)?,
+        client: &args.client_id,
+        target: target(args)?,
+        offline: args.offline,
+        now: Clock::system().now(),
+    };
+    let mut findings = Findings::default();
+    let verdict = runtime()?.block_on(question.decide(compact, &mut findings));
+    let report = show::Report { findings: &findings, refusal: verdict.as_ref().err(), offline: args.offline };
+    output::print(&if args.json { report.json() } else { report.text() });
+    match verdict {
+        Ok(()) => Ok(()),
+        Err(Refusal::IssuerUnavailable { .. }) => Err(Failure::Code(UNAVAILABLE)),
+        Err(_) => Err(Failure::Code(1)),
+    }
+}
+
+fn tenant(args: &ExplainArgs, directory: &Directory) -> Result<String, Failure> {
+    let mut tenants = directory.tenants();
+    match (&args.tenant, tenants.next(), tenants.next()) {
+        (Some(tenant), ..) => Ok(tenant.clone()),
+        (None, Some(only), None) => Ok(only.id.to_string()),
+        _ => Err(Failure::Line("there are several tenants (hint: name one with --tenant)".to_owned())),
+    }
+}
+
+fn target(args: &ExplainArgs) -> Result<Option<Target>, Failure> {
+    let resource = args.resource.as_ref().map(|resource| format!("{resource}/.default"));
+    let Some(scope) = args.scope.clone().or(resource) else { return Ok(None) };
+    let hint = "(hint: --scope is one resource with /.default behind it, --resource the same without)";
+    let target = Target::from_scope(&scope);
+    target.map(Some).ok_or_else(|| Failure::Line(format!("{scope:?} names no resource {hint}")))
+}
+
+impl<'d> Findings<'d> {
+    fn begin(&mut self, step: &'static str) {
+        self.passed.extend(Some(self.step).filter(|step| !step.is_empty()));
+        self.step = step;
+    }
+
+    /// Every credential of the identity against what the token says, whether or not the checks got that far.
+    fn comparisons(&self) -> Vec<(&'d Credential, Comparison)> {
+        let (Some((_, identity)), Some(said)) = (self.identity, &self.said) else { return Vec::new() };
+        let issuer = said.issuer.as_deref().unwrap_or_default();
+        // An issuer that nobody names has no policy of its own.
+        let standard = IssuerPolicy::standard(issuer);
+        let presented = Presented {
+            issuer,
+            subject: said.subject.as_deref().unwrap_or_default(),
+            audiences: self.policy.unwrap_or(&standard).matchable(&said.audiences),
+        };
+        matching::explain(identity, presented).collect()
+    }
+}
+
+impl<'a> Question<'a> {
+    /// The sequence of `Exchange::decide`, short of the mint.
+    async fn decide(&self, compact: &str, seen: &mut Findings<'a>) -> Result<(), Refusal> {
+        seen.begin("tenant and identity");
+        let tenant = self.directory.tenant(&self.tenant)?;
+        let identity = tenant.identity(self.client, &self.tenant)?;
+        seen.identity = Some((tenant, identity));
+
+        seen.begin("form of the token");
+        let assertion = UnverifiedAssertion::parse(compact, self.config.limits.assertion)?;
+        seen.said = Some(assertion.hearsay());
+
+        seen.begin("issuer");
+        let policy = self.directory.trusted(identity, assertion.unverified_issuer()?)?;
+        seen.policy = Some(policy);
+
+        seen.begin("algorithm and key id");
+        let candidate = assertion.admit(policy)?;
+
+        if self.offline {
+            seen.unchecked.push("issuer's keys and signature");
+            seen.begin("times and lifetime");
+            let claims = candidate.without_signature(self.now)?;
+            seen.begin("subject and audience");
+            seen.matched = Some(matching::fitting(identity, &claims)?);
+            seen.unchecked.extend(self.target.as_ref().map(|_| "resource and roles"));
+            seen.begin("");
+            return Ok(());
+        }
+
+        seen.begin("issuer's keys");
+        let named = [&*policy.issuer].into_iter();
+        let issuers = Issuers::new(named, &self.config.issuers, self.config.trust, &Overrides::new());
+        let keys = issuers.keys(&policy.issuer, self.now).await.map_err(|unavailable| {
+            seen.cause = Some(unavailable.fault.to_string());
+            Refusal::IssuerUnavailable {
+                issuer: policy.issuer.to_string(),
+                retry_after: unavailable.retry_after,
+            }
+        })?;
+
+        seen.begin("signature, times and lifetime");
+        let verified = candidate.verify(&keys, self.now)?;
+
+        seen.begin("subject and audience");
+        let matched = matching::find(tenant, identity, &verified)?;
+        seen.matched = Some(matched.credential());
+
+        if let Some(target) = &self.target {
+            seen.begin("resource and roles");
+            let grant = authorize(&matched, target, &self.tenant)?;
+            seen.roles = Some(grant.roles().iter().map(ToString::to_string).collect());
+        }
+        seen.begin("");
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! `ficus explain` and `ficus health` as programs, beside a broker that runs.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn ficus(world: &World, arguments: &[&str], token: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ficus"))
+        .args(arguments)
+        .env("FICUS_CONFIG", world.folder.path().join("etc/ficus.toml"))
+        .env("https_proxy", "http://127.0.0.1:1")
+        .env("http_proxy", "http://127.0.0.1:1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that needs no token may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(token.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Exit code and report; the token must not be in either stream.
+fn explain(world: &World, token: &str, more: &[&str]) -> (i32, Value) {
+    let arguments = ["explain", "--tenant", TENANT, "--client-id", CLIENT, "--token-file", "-", "--json"];
+    let output = ficus(world, &[&arguments, more].concat(), token);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!out.contains(signature) && !err.contains(signature), "{out}{err}");
+    (output.status.code().unwrap(), serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}")))
+}
+
+#[test]
+fn it_says_what_the_broker_says() {
+    shared(async |w: &'static World| {
+        let (header, claims) = w.honest();
+        let changed = |name: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[name] = value;
+            w.sign(&header, &claims)
+        };
+        let now = w.clock.now();
+        for token in [
+            w.assertion(),
+            changed("sub", json!("repo:my--org/payments-service:ref:refs/heads/mаin")),
+            changed("sub", json!("repo:my--org/payments-service:environment:off")),
+            changed("sub", json!("repo:my--org/payments-service:environment:staging")),
+            changed("aud", json!([AUDIENCE, "api://other"])),
+            changed("iss", json!("https://elsewhere.example")),
+            changed("iss", json!(format!("{}/{TENANT}/v2.0", w.authority))),
+            changed("exp", json!(now - 3600)),
+            changed("exp", json!(now + 90_000_000)),
+            changed("aud", Value::Array(vec![])),
+        ] {
+            let reply = w.request_with(&token).send(w).await;
+            let code = reply.body["error_codes"][0].clone();
+            for more in [&["--scope", "https://vault.example/.default"][..], &["--offline"]] {
+                let (exit, report) = explain(w, &token, more);
+                assert_eq!(exit, i32::from(reply.status != 200), "{report:#}");
+                assert_eq!(report["refusal"]["code"], code, "{report:#}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_forged_signature_shows_only_with_keys() {
+    shared(async |w: &'static World| {
+        let token = w.assertion();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let forged =
+            format!("{signed}.{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
+        let (exit, report) = explain(w, &forged, &[]);
+        assert_eq!((exit, &report["refusal"]["code"]), (1, &json!(700_027)), "{report:#}");
+        let (exit, report) = explain(w, &forged, &["--offline"]);
+        assert_eq!((exit, &report["matched"]), (0, &json!("main-branch")), "{report:#}");
+        assert_eq!(report["not_checked"], json!(["issuer's keys and signature"]));
+    });
+}
+
+#[test]
+fn roles_and_resources_are_told() {
+    shared(async |w: &'static World| {
+        let (exit, report) = explain(w, &w.assertion(), &["--resource", VAULT]);
+        assert_eq!(exit, 0);
+        assert_eq!(report["roles"], json!(["Contributor", "Key Vault Secrets User"]));
+        let (exit, report) = explain(w, &w.assertion(), &["--resource", "https://none.example"]);
+        assert_eq!((exit, &report["refusal"]["code"]), (1, &json!(500_011)));
+    });
+}
+
+#[test]
+fn keys_that_can_not_be_had_are_no_verdict() {
+    shared(async |w: &'static World| {
+        let (header, mut claims) = w.honest();
+        claims["iss"] = json!("https://issuer.invalid");
+        claims["sub"] = json!("anything");
+        let token = w.sign(&header, &claims);
+        let (exit, report) = explain(w, &token, &[]);
+        assert_eq!((exit, &report["refusal"]["code"]), (69, &json!(50_166)), "{report:#}");
+        assert!(report["refusal"]["cause"].as_str().unwrap().contains("discovery document"));
+        assert_eq!(explain(w, &token, &["--offline"]).0, 0);
+    });
+}
+
+#[test]
+fn the_text_puts_what_differs_under_each_other_and_spells_out_what_looks_alike() {
+    shared(async |w: &'static World| {
+        let (header, mut claims) = w.honest();
+        claims["sub"] = json!("repo:my--org/payments-service:ref:refs/heads/m\u{430}in\u{1b}[2J");
+        let token = w.sign(&header, &claims);
+        let arguments = ["explain", "--tenant", TENANT, "--client-id", CLIENT, "--token-file", "-"];
+        let text = String::from_utf8(ficus(w, &arguments, &token).stdout).unwrap();
+        let expected = "  main-branch (enabled)\n    issuer   equal\n    subject  differs\n      \
+            presented   repo:my--org/payments-service:ref:refs/heads/m\\u{430}in\\u{1b}[2J\n      \
+            configured  repo:my--org/payments-service:ref:refs/heads/main\n    audience equal\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("  switched-off (disabled)\n"), "{text}");
+        assert!(
+            text.contains("AADSTS700213 subject_unmatched") && text.ends_with("verdict: refused\n"),
+            "{text}"
+        );
+        assert!(!text.contains(token.rsplit('.').next().unwrap()));
+
+        let output = ficus(w, &arguments, "{\"value\":\"a.b.c\"}");
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(1) && line.lines().count() == 1 && line.contains("JSON"),
+            "{line}"
+        );
+    });
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    shared(async |w: &'static World| {
+        let url = format!("http://{}", w.broker.ops_address());
+        let ready = ficus(w, &["health", "--url", &url], "");
+        assert_eq!((ready.status.code(), &*ready.stdout), (Some(0), &b"ready\n"[..]));
+        for wrong in ["http://127.0.0.1:1".to_owned(), format!("{url}/nowhere"), "nonsense".to_owned()] {
+            let output = ficus(w, &["health", "--url", &wrong], "");
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(1) && line.lines().count() == 1, "{wrong}: {line}");
+        }
+    });
+}
+
+#[test]
+fn the_configuration_in_force_is_printed_as_toml_that_means_the_same() {
+    shared(async |w: &'static World| {
+        let printed = String::from_utf8(ficus(w, &["check", "--print"], "").stdout).unwrap();
+        let value: toml::Table = printed.parse().unwrap_or_else(|error| panic!("{error}: {printed}"));
+        assert_eq!(value["audit"]["on_overflow"].as_str(), Some("refuse"));
+        assert_eq!(value["limits"]["body"].as_str(), Some("64KiB"));
+        assert_eq!(value["issuer"][0]["ca_file"].as_str(), Some("../emulator.pem"));
+        assert_eq!(value["tenant"][1]["domain"].as_str(), Some("fabrikam.example"));
+        assert!(!printed.contains("BEGIN"), "{printed}");
+        // Put in place of the file it is the same configuration.
+        let file = w.folder.path().join("etc/printed.toml");
+        std::fs::write(&file, &printed).unwrap();
+        let again = ficus(w, &["check", "--print", "--config", file.to_str().unwrap()], "");
+        assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
+    });
+}
