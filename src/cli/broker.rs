@@ -12,7 +12,7 @@ use crate::audit::{Audit, AuditError};
 use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
 use crate::domain::directory::Directory;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::{Certificate, Gauges, Listener, Setup, TlsError, TlsSettings};
 use crate::server::{Operations, Public, serve_operations};
@@ -95,14 +95,15 @@ impl Broker {
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
         let tls = certificate.map(|key| Certificate::new(key).server_config());
         let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
+        let named = named.iter().map(String::as_str);
+        let snapshot = Snapshot {
+            issuers: Issuers::new(named, &config.issuers, config.trust, &overrides),
+            directory: Arc::new(directory),
+            generation: 1,
+            since: clock.now(),
+        };
         let exchange = Exchange {
-            issuers: Issuers::new(
-                named.iter().map(String::as_str),
-                &config.issuers,
-                config.trust,
-                &overrides,
-            ),
-            directory: ArcSwap::from_pointee(directory),
+            snapshot: ArcSwap::from_pointee(snapshot),
             keys,
             audit: Audit::open(&config.audit, clock.clone())?,
             metrics: Arc::new(Metrics::new()?),
@@ -141,7 +142,7 @@ impl Broker {
             url = public.wire.public_url,
             address = %public_address,
             operations = %ops_address,
-            directory = public.exchange.directory.load().digest(),
+            directory = public.exchange.snapshot.load().directory.digest(),
             "ready"
         );
         Ok(Self {
@@ -173,7 +174,7 @@ impl Broker {
 
     /// The directory that decides now.
     pub fn directory(&self) -> Arc<Directory> {
-        self.public.exchange.directory.load_full()
+        self.public.exchange.snapshot.load().directory.clone()
     }
 
     /// The CA that clients must trust, when it is of our own making.

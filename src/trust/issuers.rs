@@ -28,6 +28,9 @@ pub type Overrides = HashMap<String, Source>;
 pub struct Issuers {
     by_url: HashMap<String, Arc<Issuer>>,
     settings: TrustSettings,
+    /// For issuers without roots or private hosts of their own, so that they share the system's roots.
+    default: Arc<Egress<System>>,
+    public: Arc<Roots>,
 }
 
 impl Issuers {
@@ -39,33 +42,50 @@ impl Issuers {
         settings: TrustSettings,
         overrides: &Overrides,
     ) -> Self {
-        let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
         let public = Arc::new(Roots::default());
-        let timeout = settings.connect_timeout;
-        let egress = |roots, hosts| Arc::new(Egress::new(roots, hosts, timeout, Arc::new(System)));
-        let default = egress(Arc::clone(&public), PrivateHosts::default());
+        let default = egress(&Source::default(), &public, settings.connect_timeout);
+        let none = Self { by_url: HashMap::new(), settings, default, public };
+        none.renewed(named, entries, settings, overrides)
+    }
+
+    /// The issuers of a changed directory or configuration. One whose documents come from the same place in the same way
+    /// keeps its keys and the fetch that goes on; a changed one starts with nothing, since keys are only good for the
+    /// source that they came from.
+    #[must_use]
+    pub fn renewed<'a>(
+        &self,
+        named: impl Iterator<Item = &'a str>,
+        entries: &[IssuerEntry],
+        settings: TrustSettings,
+        overrides: &Overrides,
+    ) -> Self {
+        let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
+        let (public, timeout) = (Arc::clone(&self.public), settings.connect_timeout);
+        let default = match timeout == self.settings.connect_timeout {
+            true => Arc::clone(&self.default),
+            false => egress(&Source::default(), &public, timeout),
+        };
         let mut by_url = HashMap::new();
         for url in named {
             let entry = entries.get(url);
             if entry.is_some_and(|entry| !entry.enabled()) {
                 continue;
             }
-            let source = overrides.get(url).or(entry.map(|entry| entry.source()));
-            let discovery_url = source.and_then(|source| source.discovery_url.as_deref());
+            let source =
+                overrides.get(url).or(entry.map(|entry| entry.source())).cloned().unwrap_or_default();
+            let before = self.by_url.get(url).filter(|issuer| issuer.source == source);
+            if let Some(same) = before.filter(|issuer| issuer.settings == settings) {
+                by_url.insert(url.to_owned(), Arc::clone(same));
+                continue;
+            }
             // The directory's rules let no issuer in that is no URL.
-            let Some(target) = Target::new(url, discovery_url) else { continue };
-            let egress = match source {
-                Some(source) if !source.roots.is_empty() => {
-                    egress(Arc::new(Roots::own(&source.roots)), source.private_hosts.clone())
-                }
-                Some(source) if !source.private_hosts.is_empty() => {
-                    egress(Arc::clone(&public), source.private_hosts.clone())
-                }
-                _ => Arc::clone(&default),
-            };
-            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, egress, settings)));
+            let Some(target) = Target::new(url, source.discovery_url.as_deref()) else { continue };
+            let own = !source.roots.is_empty() || !source.private_hosts.is_empty();
+            let egress = if own { egress(&source, &public, timeout) } else { Arc::clone(&default) };
+            let keys = before.and_then(|issuer| issuer.current.load_full());
+            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, source, egress, (settings, keys))));
         }
-        Self { by_url, settings }
+        Self { by_url, settings, default, public }
     }
 
     /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
@@ -85,11 +105,21 @@ impl Issuers {
     }
 }
 
+fn egress(source: &Source, public: &Arc<Roots>, connect_timeout: Duration) -> Arc<Egress<System>> {
+    let roots = match source.roots.is_empty() {
+        true => Arc::clone(public),
+        false => Arc::new(Roots::own(&source.roots)),
+    };
+    Arc::new(Egress::new(roots, source.private_hosts.clone(), connect_timeout, Arc::new(System)))
+}
+
 /// How a fetch ended, and for a failure when; `None` while it goes on.
 type Landing = Option<Result<Arc<KeySet>, (Fault, Instant)>>;
 
 struct Issuer {
     target: Target,
+    /// What `target` and `egress` were made of.
+    source: Source,
     egress: Arc<Egress<System>>,
     settings: TrustSettings,
     current: ArcSwapOption<Fetched>,
@@ -103,8 +133,13 @@ struct Fetched {
 }
 
 impl Issuer {
-    fn new(target: Target, egress: Arc<Egress<System>>, settings: TrustSettings) -> Self {
-        Self { target, egress, settings, current: ArcSwapOption::empty(), flight: Mutex::new(None) }
+    fn new(
+        target: Target,
+        source: Source,
+        egress: Arc<Egress<System>>,
+        (settings, keys): (TrustSettings, Option<Arc<Fetched>>),
+    ) -> Self {
+        Self { target, source, egress, settings, current: ArcSwapOption::new(keys), flight: Mutex::new(None) }
     }
 
     /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
@@ -253,6 +288,31 @@ mod tests {
         assert!(flight.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().is_ok());
         assert!(issuers.keys(ISSUER, NOW).await.is_ok());
         assert_eq!(server.requests(), ["/d", "/k"]);
+    }
+
+    #[tokio::test]
+    async fn a_renewal_keeps_the_keys_of_the_same_source_alone() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let settings = TrustSettings::default();
+        let issuers = issuers(&authority, &server, settings);
+        let keys = issuers.keys(ISSUER, NOW).await.unwrap();
+        let source = issuers.by_url[ISSUER].source.clone();
+        let renewed = |source: Source, settings| {
+            let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
+            issuers.renewed([ISSUER, "https://new.example"].into_iter(), &[], settings, &overrides)
+        };
+        let same = renewed(source.clone(), settings);
+        assert!(Arc::ptr_eq(&same.by_url[ISSUER], &issuers.by_url[ISSUER]));
+        assert_eq!(same.by_url.len(), 2);
+
+        let longer = TrustSettings { soft_ttl: Duration::from_secs(3600), ..settings };
+        let kept = renewed(source.clone(), longer).keys(ISSUER, NOW + 3599).await.unwrap();
+        assert!(Arc::ptr_eq(&kept, &keys));
+
+        let stranger = Authority::new();
+        let other = renewed(Source { roots: vec![stranger.certificate()], ..source }, settings);
+        assert!(matches!(fault(other.keys(ISSUER, NOW).await), Fault::Discovery(_)));
     }
 
     #[tokio::test]
