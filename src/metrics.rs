@@ -3,9 +3,10 @@
 //! Labels come from closed sets only, never from a request.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
 
 /// How a caller speaks to us.
@@ -47,6 +48,64 @@ pub struct Metrics {
     connections: IntGauge,
     audit_records: IntCounter,
     audit_queue: IntGauge,
+    /// The snapshot that decides.
+    pub directory: DirectoryMetrics,
+}
+
+/// What decides, in numbers.
+#[derive(Debug)]
+pub struct DirectoryMetrics {
+    /// Changes that went live.
+    pub applied: IntCounter,
+    /// Changes that were refused whole.
+    pub refused: IntCounter,
+    generation: IntGauge,
+    info: IntGaugeVec,
+    objects: IntGaugeVec,
+    most_credentials: IntGauge,
+}
+
+impl DirectoryMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let reloads = IntCounterVec::new(
+            Opts::new("directory_reload_total", "Changes of directory and configuration files."),
+            &["result"],
+        )?;
+        let generation = IntGauge::new("directory_generation", "Counts snapshots since the start.")?;
+        let info =
+            IntGaugeVec::new(Opts::new("directory_info", "Always 1; the digest is a label."), &["digest"])?;
+        let objects = IntGaugeVec::new(Opts::new("directory_objects", "Records by kind."), &["kind"])?;
+        let most_credentials =
+            IntGauge::new("credentials_per_identity_max", "Most credentials of one identity; at most 20.")?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(generation.clone()))?;
+        registry.register(Box::new(info.clone()))?;
+        registry.register(Box::new(objects.clone()))?;
+        registry.register(Box::new(most_credentials.clone()))?;
+        let (applied, refused) =
+            (reloads.with_label_values(&["applied"]), reloads.with_label_values(&["refused"]));
+        Ok(Self { applied, refused, generation, info, objects, most_credentials })
+    }
+
+    /// Shows another snapshot.
+    pub fn show(&self, directory: &Directory, generation: u64) {
+        let Inventory { tenants, identities, credentials, resources, role_assignments, most_credentials } =
+            directory.inventory();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (kind, count) in [
+            ("tenant", tenants),
+            ("identity", identities),
+            ("credential", credentials),
+            ("resource", resources),
+            ("role_assignment", role_assignments),
+        ] {
+            self.objects.with_label_values(&[kind]).set(number(count));
+        }
+        self.most_credentials.set(number(most_credentials));
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.info.reset();
+        self.info.with_label_values(&[directory.digest()]).set(1);
+    }
 }
 
 /// Values that others own and that are read when metrics are asked for.
@@ -109,6 +168,7 @@ impl Metrics {
                 records
             },
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
+            directory: DirectoryMetrics::new(&registry)?,
             registry,
         })
     }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::reload::{Following, Reload};
 use crate::audit::{Audit, AuditError};
 use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
@@ -82,6 +83,7 @@ pub struct Broker {
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     stop_operations: oneshot::Sender<()>,
     operations: JoinHandle<()>,
+    following: Option<Following>,
 }
 
 impl Broker {
@@ -93,7 +95,8 @@ impl Broker {
         let Parts { config, directory, overrides, clock } = parts;
         let keys = Keys::open(&config.keys, clock.now())?;
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
-        let tls = certificate.map(|key| Certificate::new(key).server_config());
+        let certificate = certificate.map(Certificate::new);
+        let tls = certificate.as_ref().map(Certificate::server_config);
         let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
         let named = named.iter().map(String::as_str);
         let snapshot = Snapshot {
@@ -103,33 +106,34 @@ impl Broker {
             since: clock.now(),
         };
         let exchange = Exchange {
-            snapshot: ArcSwap::from_pointee(snapshot),
             keys,
             audit: Audit::open(&config.audit, clock.clone())?,
-            metrics: Arc::new(Metrics::new()?),
+            metrics: {
+                let metrics = Metrics::new()?;
+                metrics.directory.show(&snapshot.directory, snapshot.generation);
+                Arc::new(metrics)
+            },
+            snapshot: ArcSwap::from_pointee(snapshot),
             clock: clock.clone(),
             assertion_limit: config.limits.assertion,
         };
         let wire = Wire {
             public_url: config.public_url.clone(),
-            clock,
+            clock: clock.clone(),
             jwks_max_age: config.keys.jwks_max_age.as_secs(),
         };
         let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
         let gauges = Arc::new(Gauges::default());
-        let setup = Setup { tls, limits: config.limits, gauges: gauges.clone(), ..Setup::default() };
-        Self::serve(listeners, public, setup, ca_file(&config.listen.tls))
+        let setup = Setup { tls, limits: config.limits.clone(), gauges, ..Setup::default() };
+        let changes = Arc::default();
+        Self::serve(listeners, setup, Reload { public, changes, config, overrides, certificate, clock })
     }
 
-    fn serve(
-        listeners: Listeners,
-        public: Arc<Public>,
-        setup: Setup,
-        ca_file: Option<PathBuf>,
-    ) -> Result<Self, StartError> {
+    fn serve(listeners: Listeners, setup: Setup, reload: Reload) -> Result<Self, StartError> {
         let (public_address, ops_address) =
             (listeners.public.local_addr(), listeners.operations.local_addr());
-        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone() };
+        let (public, changes) = (reload.public.clone(), reload.changes.clone());
+        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone(), changes };
         let (stop_operations, stopped) = oneshot::channel();
         let operations = serve_operations(listeners.operations, operations, stopped)?;
         let (stop_public, stopped) = oneshot::channel();
@@ -145,8 +149,12 @@ impl Broker {
             directory = public.exchange.snapshot.load().directory.digest(),
             "ready"
         );
+        let ca_file = ca_file(&reload.config.listen.tls);
+        // Records that are compiled in can't change.
+        let following = if reload.config.has_file() { Some(reload.follow()?) } else { None };
         Ok(Self {
             public,
+            following,
             public_address,
             ops_address,
             ca_file,
@@ -177,6 +185,11 @@ impl Broker {
         self.public.exchange.snapshot.load().directory.clone()
     }
 
+    /// Counts what has decided so far: each change that goes live is one more.
+    pub fn generation(&self) -> u64 {
+        self.public.exchange.snapshot.load().generation
+    }
+
     /// The CA that clients must trust, when it is of our own making.
     pub fn ca_file(&self) -> Option<&PathBuf> {
         self.ca_file.as_ref()
@@ -189,9 +202,10 @@ impl Broker {
             tracing::error!(%error, "the public listener ended");
         }
         let _ = self.stop_operations.send(());
-        let (public, operations) = (self.public, self.operations);
-        // Both wait for threads, which must not hold up the runtime.
+        let (public, operations, following) = (self.public, self.operations, self.following);
+        // All wait for threads, which must not hold up the runtime.
         let _ = tokio::task::spawn_blocking(move || {
+            following.map(Following::end);
             public.exchange.audit.close();
             let _ = operations.join();
         })

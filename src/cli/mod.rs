@@ -7,6 +7,7 @@ mod check;
 mod dev;
 mod keys;
 mod output;
+mod reload;
 mod serve;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::documents::{self, Target};
-use super::egress::{Egress, PrivateHosts, Roots};
+use super::egress::{Egress, Roots};
 use super::entry::{IssuerEntry, Source};
 use super::fault::{Fault, Unavailable};
 use super::resolver::System;
@@ -196,6 +196,7 @@ mod tests {
     use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
 
+    use super::super::egress::PrivateHosts;
     use super::super::fault::Cause;
     use super::super::testing::{Authority, GOOD_KEYS, Reply, Server, entry};
     use super::*;
