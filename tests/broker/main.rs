@@ -5,5 +5,6 @@
 mod discovery;
 mod openid;
 mod refusals;
+mod reload;
 mod support;
 mod tokens;

@@ -1,7 +1,7 @@
 //! A broker and an emulated issuer, put together as `ficus serve` does it, and a client that changes one thing of a
 //! valid request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
@@ -74,11 +74,13 @@ pub struct Plan {
     pub issuer: String,
     /// The directory.
     pub directory: String,
+    /// What clients trust, when the broker's certificate is not self-made.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { settings: String::new(), issuer: String::new(), directory: DIRECTORY.to_owned() }
+        Self { settings: String::new(), issuer: String::new(), directory: DIRECTORY.to_owned(), ca: None }
     }
 }
 
@@ -117,7 +119,7 @@ impl World {
         assert!(!failed, "{:#?}", problems.into_vec());
         let parts = Parts { config, directory, overrides: Overrides::new(), clock: clock.clone() };
         let broker = Broker::start(listeners, parts).unwrap();
-        let client = client(broker.ca_file().map(|path| path.as_path()));
+        let client = client(broker.ca_file().or(plan.ca.as_ref()).map(|path| path.as_path()));
         Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }
     }
 
@@ -180,7 +182,7 @@ impl World {
     /// Asks the operations listener.
     pub async fn ops(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.broker.ops_address());
-        let response = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+        let response = self.client.get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
