@@ -205,7 +205,9 @@ impl Broker {
         let (public, operations, following) = (self.public, self.operations, self.following);
         // All wait for threads, which must not hold up the runtime.
         let _ = tokio::task::spawn_blocking(move || {
-            following.map(Following::end);
+            if let Some(following) = following {
+                following.end();
+            }
             public.exchange.audit.close();
             let _ = operations.join();
         })

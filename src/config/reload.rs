@@ -63,7 +63,7 @@ mod tests {
         write(1, "10m", "");
         let problems = Problems::default();
         let config = Config::load(&file, std::iter::empty(), &problems).unwrap();
-        assert_eq!(config.watched_files(), [file.clone()]);
+        assert_eq!(config.watched_files(), std::slice::from_ref(&file));
         assert_eq!(config.again(&problems).unwrap().0.trust, config.trust);
 
         write(2, "20m", "");

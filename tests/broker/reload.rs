@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
+use ficus::clock::Stopwatch;
 use ficus::emulator::github::Job;
 use ficus::emulator::{Emulator, Settings};
 
@@ -290,7 +290,7 @@ fn the_time_from_rename_to_the_first_refusal_is_below_a_second_or_so() {
         let mut times = Vec::new();
         for _ in 0..10 {
             form.send(&world).await.token();
-            let renamed = Instant::now();
+            let renamed = Stopwatch::start();
             world.replace(RECORDS, &off);
             while form.send(&world).await.status == 200 {}
             times.push(renamed.elapsed());
