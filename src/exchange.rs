@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
-use crate::clock::{Clock, Stopwatch, random};
+use crate::clock::{Clock, Stopwatch, UnixTime, random};
 use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::authorize;
 use crate::domain::directory::Directory;
@@ -50,12 +50,22 @@ pub struct Call {
     pub dialect: Dialect,
 }
 
-/// Everything that an exchange needs.
-pub struct Exchange {
-    /// The snapshot; each request loads it once.
-    pub directory: ArcSwap<Directory>,
+/// All that a reload changes, swapped as one: a request sees records, policies and issuers of one generation.
+pub struct Snapshot {
+    /// Tenants, their records, and issuers' policies.
+    pub directory: Arc<Directory>,
     /// External issuers' keys.
     pub issuers: Issuers,
+    /// Counts the snapshots of this process, from 1.
+    pub generation: u64,
+    /// Since when it decides.
+    pub since: UnixTime,
+}
+
+/// Everything that an exchange needs.
+pub struct Exchange {
+    /// What decides now; each request loads it once.
+    pub snapshot: ArcSwap<Snapshot>,
     /// Our keys.
     pub keys: Keys,
     /// The record of decisions.
@@ -98,8 +108,9 @@ impl Exchange {
     }
 
     async fn decide(&self, request: &TokenRequest, seen: &mut Observed) -> Result<Token, Refusal> {
-        let directory = self.directory.load_full();
-        seen.directory(&directory, &request.target);
+        let snapshot = self.snapshot.load_full();
+        let directory = &snapshot.directory;
+        seen.directory(directory, &request.target);
 
         // Who is asked for. The resource's syntax has been checked by its type; its existence comes much later.
         let tenant = directory.tenant(&request.tenant)?;
@@ -117,7 +128,7 @@ impl Exchange {
         let candidate = assertion.admit(policy)?;
 
         // The one place that may wait for the network.
-        let keys = self.issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
+        let keys = snapshot.issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
             seen.issuer_fault(&unavailable);
             Refusal::IssuerUnavailable {
                 issuer: policy.issuer.to_string(),

@@ -1,8 +1,9 @@
-//! Files that hold secrets: written whole or not at all, readable by nobody else.
+//! Files that hold secrets: written whole or not at all, readable by nobody else. And what tells that a file has
+//! changed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Mode of a file that only its owner may read.
@@ -55,6 +56,32 @@ pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// Which file this is and when it was written, of the file that a link leads to: two equal stamps are the same content.
+/// The time of the last change of the inode is in it, because tools that keep a file's time may write it in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of what the path leads to now.
+    ///
+    /// # Errors
+    /// When there is nothing, or it may not be seen.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let data = fs::metadata(path)?;
+        Ok(Self {
+            file: (data.dev(), data.ino()),
+            size: data.size(),
+            written: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
 }
 
 #[cfg(test)]

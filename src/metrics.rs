@@ -6,6 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
 
 /// How a caller speaks to us.
@@ -48,6 +49,8 @@ pub struct Metrics {
     audit_records: IntCounter,
     audit_queue: IntGauge,
     signing_key_age: IntGaugeVec,
+    /// The snapshot that decides.
+    pub directory: DirectoryMetrics,
 }
 
 /// One of our signing keys.
@@ -59,6 +62,62 @@ pub struct KeyReading {
     pub state: &'static str,
     /// Seconds since it was made.
     pub age: i64,
+}
+
+/// What decides, in numbers.
+#[derive(Debug)]
+pub struct DirectoryMetrics {
+    /// Changes that went live.
+    pub applied: IntCounter,
+    /// Changes that were refused whole.
+    pub refused: IntCounter,
+    generation: IntGauge,
+    info: IntGaugeVec,
+    objects: IntGaugeVec,
+    most_credentials: IntGauge,
+}
+
+impl DirectoryMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let reloads = IntCounterVec::new(
+            Opts::new("directory_reload_total", "Changes of directory and configuration files."),
+            &["result"],
+        )?;
+        let generation = IntGauge::new("directory_generation", "Counts snapshots since the start.")?;
+        let info =
+            IntGaugeVec::new(Opts::new("directory_info", "Always 1; the digest is a label."), &["digest"])?;
+        let objects = IntGaugeVec::new(Opts::new("directory_objects", "Records by kind."), &["kind"])?;
+        let most_credentials =
+            IntGauge::new("credentials_per_identity_max", "Most credentials of one identity; at most 20.")?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(generation.clone()))?;
+        registry.register(Box::new(info.clone()))?;
+        registry.register(Box::new(objects.clone()))?;
+        registry.register(Box::new(most_credentials.clone()))?;
+        let (applied, refused) =
+            (reloads.with_label_values(&["applied"]), reloads.with_label_values(&["refused"]));
+        Ok(Self { applied, refused, generation, info, objects, most_credentials })
+    }
+
+    /// Shows another snapshot.
+    pub fn show(&self, directory: &Directory, generation: u64) {
+        let Inventory { tenants, identities, credentials, resources, role_assignments, most_credentials } =
+            directory.inventory();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (kind, count) in [
+            ("tenant", tenants),
+            ("identity", identities),
+            ("credential", credentials),
+            ("resource", resources),
+            ("role_assignment", role_assignments),
+        ] {
+            self.objects.with_label_values(&[kind]).set(number(count));
+        }
+        self.most_credentials.set(number(most_credentials));
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.info.reset();
+        self.info.with_label_values(&[directory.digest()]).set(1);
+    }
 }
 
 /// Values that others own and that are read when metrics are asked for.
@@ -129,6 +188,7 @@ impl Metrics {
                 registry.register(Box::new(ages.clone()))?;
                 ages
             },
+            directory: DirectoryMetrics::new(&registry)?,
             registry,
         })
     }

@@ -8,15 +8,16 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::reload::{Following, Reload};
 use crate::audit::{Audit, AuditError};
 use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
 use crate::domain::directory::Directory;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Snapshot};
 use crate::metrics::Metrics;
 use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
 use crate::server::{Operations, Public, serve_operations};
-use crate::signing::{FolderError, Following, Keys};
+use crate::signing::{self, FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
 use crate::wire::Wire;
 
@@ -78,11 +79,13 @@ pub struct Broker {
     public_address: SocketAddr,
     ops_address: SocketAddr,
     ca_file: Option<PathBuf>,
-    _following: Following,
+    /// Ends with the broker.
+    _following_keys: signing::Following,
     stop_public: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     stop_operations: oneshot::Sender<()>,
     operations: JoinHandle<()>,
+    following: Option<Following>,
 }
 
 impl Broker {
@@ -93,47 +96,55 @@ impl Broker {
     pub fn start(listeners: Listeners, parts: Parts) -> Result<Self, StartError> {
         let Parts { config, directory, overrides, clock } = parts;
         let keys = Keys::open(&config.keys, clock.now())?;
-        let following = keys.follow(&config.keys, clock.clone());
+        let following_keys = keys.follow(&config.keys, clock.clone());
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
-        let tls = certificate.map(|key| Certificate::new(key).server_config());
+        let certificate = certificate.map(Certificate::new);
+        let tls = certificate.as_ref().map(Certificate::server_config);
         let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
+        let named = named.iter().map(String::as_str);
+        let snapshot = Snapshot {
+            issuers: Issuers::new(named, &config.issuers, config.trust, &overrides),
+            directory: Arc::new(directory),
+            generation: 1,
+            since: clock.now(),
+        };
         let exchange = Exchange {
-            issuers: Issuers::new(
-                named.iter().map(String::as_str),
-                &config.issuers,
-                config.trust,
-                &overrides,
-            ),
-            directory: ArcSwap::from_pointee(directory),
             keys,
             audit: Audit::open(&config.audit, clock.clone())?,
-            metrics: Arc::new(Metrics::new()?),
+            metrics: {
+                let metrics = Metrics::new()?;
+                metrics.directory.show(&snapshot.directory, snapshot.generation);
+                Arc::new(metrics)
+            },
+            snapshot: ArcSwap::from_pointee(snapshot),
             clock: clock.clone(),
             assertion_limit: config.limits.assertion,
         };
         let wire = Wire {
             is_local: config.is_local(),
             public_url: config.public_url.clone(),
-            clock,
+            clock: clock.clone(),
             jwks_max_age: config.keys.jwks_max_age.as_secs(),
         };
         let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
         let gauges = Arc::new(Gauges::default());
-        let limits = within_descriptors(config.limits);
-        let setup = Setup { tls, limits, gauges: gauges.clone(), ..Setup::default() };
-        let ca_file = ca_file(&config.listen.tls);
-        Self::serve(listeners, public, setup, (ca_file, following))
+        let limits = within_descriptors(config.limits.clone());
+        let setup = Setup { tls, limits, gauges, ..Setup::default() };
+        let changes = Arc::default();
+        let reload = Reload { public, changes, config, overrides, certificate, clock };
+        Self::serve(listeners, setup, reload, following_keys)
     }
 
     fn serve(
         listeners: Listeners,
-        public: Arc<Public>,
         setup: Setup,
-        (ca_file, following): (Option<PathBuf>, Following),
+        reload: Reload,
+        following_keys: signing::Following,
     ) -> Result<Self, StartError> {
         let (public_address, ops_address) =
             (listeners.public.local_addr(), listeners.operations.local_addr());
-        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone() };
+        let (public, changes) = (reload.public.clone(), reload.changes.clone());
+        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone(), changes };
         let (stop_operations, stopped) = oneshot::channel();
         let operations = serve_operations(listeners.operations, operations, stopped)?;
         let (stop_public, stopped) = oneshot::channel();
@@ -146,15 +157,19 @@ impl Broker {
             url = public.wire.public_url,
             address = %public_address,
             operations = %ops_address,
-            directory = public.exchange.directory.load().digest(),
+            directory = public.exchange.snapshot.load().directory.digest(),
             "ready"
         );
+        let ca_file = ca_file(&reload.config.listen.tls);
+        // Records that are compiled in can't change.
+        let following = if reload.config.has_file() { Some(reload.follow()?) } else { None };
         Ok(Self {
             public,
+            following,
             public_address,
             ops_address,
             ca_file,
-            _following: following,
+            _following_keys: following_keys,
             stop_public,
             serving,
             stop_operations,
@@ -179,7 +194,12 @@ impl Broker {
 
     /// The directory that decides now.
     pub fn directory(&self) -> Arc<Directory> {
-        self.public.exchange.directory.load_full()
+        self.public.exchange.snapshot.load().directory.clone()
+    }
+
+    /// Counts what has decided so far: each change that goes live is one more.
+    pub fn generation(&self) -> u64 {
+        self.public.exchange.snapshot.load().generation
     }
 
     /// The CA that clients must trust, when it is of our own making.
@@ -194,9 +214,12 @@ impl Broker {
             tracing::error!(%error, "the public listener ended");
         }
         let _ = self.stop_operations.send(());
-        let (public, operations) = (self.public, self.operations);
-        // Both wait for threads, which must not hold up the runtime.
+        let (public, operations, following) = (self.public, self.operations, self.following);
+        // All wait for threads, which must not hold up the runtime.
         let _ = tokio::task::spawn_blocking(move || {
+            if let Some(following) = following {
+                following.end();
+            }
             public.exchange.audit.close();
             let _ = operations.join();
         })

@@ -1,6 +1,8 @@
 //! The configuration file and the environment become one [`Config`], the sum of every room's settings, or *all* problems.
 
 mod listen;
+mod reload;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ use crate::signing;
 use crate::trust::{self, IssuerEntry, TrustSettings};
 
 pub use listen::ListenSettings;
+pub use watch::{Look, Watch};
 
 /// Everything that `ficus.toml` and its variables say.
 #[derive(Debug, Clone)]
@@ -35,6 +38,15 @@ pub struct Config {
     pub issuers: Vec<IssuerEntry>,
     /// The record of decisions.
     pub audit: audit::Settings,
+    origin: Option<Origin>,
+}
+
+/// Where a configuration came from, to be read again.
+#[derive(Debug, Clone)]
+struct Origin {
+    file: PathBuf,
+    variables: Vec<(String, String)>,
+    document: Document,
 }
 
 /// Variables that are for `ficus` itself and name no key.
@@ -57,7 +69,10 @@ impl Config {
             }
         };
         let base = file.parent().unwrap_or(Path::new(""));
-        Some(Self::read(&name, &text, base, variables, problems))
+        let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("FICUS_")).collect();
+        let document = parse(&name, &text, variables.iter().cloned(), problems);
+        let config = Self::interpret(document.clone(), base, problems);
+        Some(Self { origin: Some(Origin { file: file.to_owned(), variables, document }), ..config })
     }
 
     /// Reads a text. Relative paths are relative to `base`, the folder of the file.
@@ -68,8 +83,10 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Self {
-        let mut document = Document::parse(name, text, problems);
-        document.overlay(variables.filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())), problems);
+        Self::interpret(parse(name, text, variables, problems), base, problems)
+    }
+
+    fn interpret(document: Document, base: &Path, problems: &Problems) -> Self {
         let mut root = document.reader(problems);
         let listen = ListenSettings::read(root.section("listen"), base);
         let public_url = listen::public_url(&mut root, &listen);
@@ -91,19 +108,26 @@ impl Config {
                 settings
             }),
             public_url,
+            origin: None,
         };
         root.finish();
         config
     }
 
     /// Compiles records under this configuration.
-    pub fn compile(&self, texts: &[files::Text], problems: &Problems) -> Directory {
+    pub fn compile<'t>(
+        &self,
+        texts: impl IntoIterator<Item = &'t files::Text>,
+        problems: &Problems,
+    ) -> Directory {
         compile(texts, &self.surroundings(), problems)
     }
 
     /// Reads and compiles the directory that this configuration names.
     pub fn load_directory(&self, problems: &Problems) -> Directory {
-        self.compile(&files::read(&self.directory, problems), problems)
+        let mut tree = files::Tree::default();
+        tree.read(&self.directory, problems);
+        self.compile(tree.texts(), problems)
     }
 
     fn surroundings(&self) -> Surroundings {
@@ -127,6 +151,17 @@ impl Config {
             .and_then(|url| url.host_str().map(str::to_owned))
             .unwrap_or_else(|| "localhost".to_owned())
     }
+}
+
+fn parse(
+    name: &str,
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+    problems: &Problems,
+) -> Document {
+    let mut document = Document::parse(name, text, problems);
+    document.overlay(variables.filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())), problems);
+    document
 }
 
 fn section<T>(root: &mut Reader<'_>, name: &'static str, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {

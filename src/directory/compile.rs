@@ -14,7 +14,11 @@ use crate::domain::tenant::Tenant;
 
 /// Compiles all texts into one snapshot. With any error among the problems the snapshot must not be used: what could
 /// not be read is not in it.
-pub fn compile(texts: &[Text], surroundings: &Surroundings, problems: &Problems) -> Directory {
+pub fn compile<'t>(
+    texts: impl IntoIterator<Item = &'t Text>,
+    surroundings: &Surroundings,
+    problems: &Problems,
+) -> Directory {
     let mut compiler = Compiler::new(surroundings);
     let mut assignments = Vec::new();
     for (file, text) in texts {

@@ -4,6 +4,7 @@
 //! the known keys one by one, notes every problem instead of stopping at the first, and at the end reports
 //! the keys that nobody asked for. This module does no I/O: texts come in as strings.
 
+mod changes;
 mod effective;
 mod fields;
 mod reader;
@@ -96,7 +97,7 @@ pub(crate) enum Place {
     Variable(String),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(String),
     Integer(i64),
@@ -116,7 +117,7 @@ pub(crate) struct Node {
 pub(crate) type Table = BTreeMap<String, Node>;
 
 /// A parsed document, not yet read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     file: String,
     root: Table,

@@ -20,7 +20,35 @@ pub struct Directory {
     digest: String,
 }
 
+/// How many records of each kind there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each counts the records that it names")]
+pub struct Inventory {
+    pub tenants: usize,
+    pub identities: usize,
+    pub credentials: usize,
+    pub resources: usize,
+    pub role_assignments: usize,
+    /// Of one identity.
+    pub most_credentials: usize,
+}
+
 impl Directory {
+    /// Counts the records.
+    pub fn inventory(&self) -> Inventory {
+        let mut found = Inventory { tenants: self.tenants.len(), ..Inventory::default() };
+        for tenant in self.tenants() {
+            for identity in tenant.identities() {
+                found.identities += 1;
+                found.credentials += identity.credentials.len();
+                found.most_credentials = found.most_credentials.max(identity.credentials.len());
+            }
+            found.resources += tenant.resources().len();
+            found.role_assignments += tenant.assignments().count();
+        }
+        found
+    }
+
     /// Puts a snapshot together from tenants of different ids and domains.
     pub fn new(tenants: Vec<Tenant>, policies: Vec<IssuerPolicy>) -> Self {
         let mut directory = Self {

@@ -1,5 +1,6 @@
 //! The public listener: routing and admission. And the operations listener, on a thread of its own.
 
+mod changes;
 mod ops;
 mod routes;
 
@@ -19,6 +20,7 @@ use crate::exchange::Exchange;
 use crate::net::{self, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
+pub use changes::{Changes, Pending, Refused};
 pub use ops::{Operations, serve as serve_operations};
 
 /// What the public listener serves.

@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::sync::oneshot;
 
 use super::Public;
+use super::changes::{Changes, describe};
 use crate::metrics::{KeyReading, Readings};
 use crate::net::{Gauges, Limits, Listener, Setup};
 
@@ -21,6 +22,8 @@ pub struct Operations {
     pub public: Arc<Public>,
     /// The public listener's counts.
     pub gauges: Arc<Gauges>,
+    /// Changes of files that are not live.
+    pub changes: Arc<Changes>,
 }
 
 /// Starts serving; stops when the sender of `stop` is used or dropped.
@@ -39,7 +42,7 @@ pub fn serve(
             let limits = Limits { connections: 256, ..Limits::default() };
             let setup = Setup { limits, grace: std::time::Duration::from_secs(1), ..Setup::default() };
             let service = move |request: Request<hyper::body::Incoming>, _peer| {
-                let answer = operations.answer(request.method(), request.uri().path());
+                let answer = operations.answer(request.method(), request.uri());
                 async move { answer }
             };
             if let Err(error) = listener.serve(setup, service, stop).await {
@@ -50,17 +53,31 @@ pub fn serve(
 }
 
 impl Operations {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
-        match path {
+        match uri.path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" if self.public.exchange.audit.healthy() => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the audit log can't be written\n"),
+            "/readyz" => self.ready(uri.query() == Some("verbose")),
             "/metrics" => self.metrics(),
             _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
         }
+    }
+
+    /// A refused change is no reason to take traffic away: the state before it serves.
+    fn ready(&self, verbose: bool) -> Response<Full<Bytes>> {
+        let exchange = &self.public.exchange;
+        let (status, mut line) = match exchange.audit.healthy() {
+            true => (StatusCode::OK, "ready\n".to_owned()),
+            false => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready: the audit log can't be written\n".to_owned())
+            }
+        };
+        if verbose {
+            line += &describe(&exchange.snapshot.load(), &self.changes.load());
+        }
+        text(status, line)
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {

@@ -84,14 +84,15 @@ impl Public {
         parts: &Parts,
         ids: &Ids,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let directory = self.exchange.directory.load();
+        let snapshot = self.exchange.snapshot.load();
+        let directory = &*snapshot.directory;
         match *document {
-            Document::Configuration(tenant) => discovery::configuration(&self.wire, &directory, tenant, ids),
+            Document::Configuration(tenant) => discovery::configuration(&self.wire, directory, tenant, ids),
             Document::Keys(tenant) => {
-                discovery::keys(&self.wire, (&directory, tenant), &self.exchange.keys, ids)
+                discovery::keys(&self.wire, (directory, tenant), &self.exchange.keys, ids)
             }
             Document::Instance => {
-                instance::discovery(&self.wire, &directory, parts.uri.query().unwrap_or_default(), ids)
+                instance::discovery(&self.wire, directory, parts.uri.query().unwrap_or_default(), ids)
             }
             Document::ErrorPage => error_page(&self.wire, parts, ids),
         }

@@ -23,6 +23,9 @@ use crate::domain::rules::{self, Broken, Exposure, exposure};
 const OPEN: &str = "set allow_private_network = true if it is meant to be inside your network";
 const NEVER: &str = "link-local, metadata, reserved and translated addresses stay shut";
 
+/// Keys of an entry that name a file, which is read together with the entry and followed when it changes.
+pub const FILE_KEYS: [&str; 2] = ["ca_file", "jwks_file"];
+
 /// What the configuration says about one issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerEntry {

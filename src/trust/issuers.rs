@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::documents::{self, Target};
-use super::egress::{Egress, PrivateHosts, Roots};
+use super::egress::{Egress, Roots};
 use super::entry::{IssuerEntry, Source};
 use super::fault::{Fault, Unavailable};
 use super::resolver::System;
@@ -31,6 +31,9 @@ pub struct Issuers {
     /// Those whose keys were given with the configuration: nothing is ever fetched for them.
     given: HashMap<String, Arc<KeySet>>,
     settings: TrustSettings,
+    /// For issuers without roots or private hosts of their own, so that they share the system's roots.
+    default: Arc<Egress<System>>,
+    public: Arc<Roots>,
 }
 
 impl Issuers {
@@ -42,39 +45,57 @@ impl Issuers {
         settings: TrustSettings,
         overrides: &Overrides,
     ) -> Self {
-        let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
         let public = Arc::new(Roots::default());
-        let timeout = settings.connect_timeout;
-        let egress = |roots, hosts| Egress::new(roots, hosts, timeout, Arc::new(System));
-        let default = Arc::new(egress(Arc::clone(&public), PrivateHosts::default()));
+        let default = egress(&Source::default(), &public, settings.connect_timeout);
+        let (by_url, given) = (HashMap::new(), HashMap::new());
+        let none = Self { by_url, given, settings, default, public };
+        none.renewed(named, entries, settings, overrides)
+    }
+
+    /// The issuers of a changed directory or configuration. One whose documents come from the same place in the same way
+    /// keeps its keys and the fetch that goes on; a changed one starts with nothing, since keys are only good for the
+    /// source that they came from.
+    #[must_use]
+    pub fn renewed<'a>(
+        &self,
+        named: impl Iterator<Item = &'a str>,
+        entries: &[IssuerEntry],
+        settings: TrustSettings,
+        overrides: &Overrides,
+    ) -> Self {
+        let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
+        let (public, timeout) = (Arc::clone(&self.public), settings.connect_timeout);
+        let default = match timeout == self.settings.connect_timeout {
+            true => Arc::clone(&self.default),
+            false => egress(&Source::default(), &public, timeout),
+        };
         let (mut by_url, mut given) = (HashMap::new(), HashMap::new());
         for url in named {
             let entry = entries.get(url);
             if entry.is_some_and(|entry| !entry.enabled()) {
                 continue;
             }
-            let source = overrides.get(url).or(entry.map(|entry| entry.source()));
-            if let Some(jwks) = source.and_then(|source| source.jwks.as_ref()) {
+            let source =
+                overrides.get(url).or(entry.map(|entry| entry.source())).cloned().unwrap_or_default();
+            if let Some(jwks) = &source.jwks {
                 // Entries were checked when they were read; one without keys must not be fetched in their place.
                 given.extend(KeySet::parse(jwks).ok().map(|(keys, _)| (url.to_owned(), Arc::new(keys))));
                 continue;
             }
-            let discovery_url = source.and_then(|source| source.discovery_url.as_deref());
-            let jwks_url = source.and_then(|source| source.jwks_url.as_deref());
+            let before = self.by_url.get(url).filter(|issuer| issuer.source == source);
+            if let Some(same) = before.filter(|issuer| issuer.settings == settings) {
+                by_url.insert(url.to_owned(), Arc::clone(same));
+                continue;
+            }
+            let (discovery_url, jwks_url) = (source.discovery_url.as_deref(), source.jwks_url.as_deref());
             // The directory's rules let no issuer in that is no URL.
             let Some(target) = Target::new(url, discovery_url, jwks_url) else { continue };
-            let egress = match source {
-                Some(source) if source.needs_egress() => {
-                    let own = || Arc::new(Roots::own(&source.roots));
-                    let roots = if source.roots.is_empty() { Arc::clone(&public) } else { own() };
-                    let egress = egress(roots, source.private_hosts.clone());
-                    Arc::new(egress.with_bearer(source.bearer.clone()))
-                }
-                _ => Arc::clone(&default),
-            };
-            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, egress, settings)));
+            let own = source.needs_egress();
+            let egress = if own { egress(&source, &public, timeout) } else { Arc::clone(&default) };
+            let keys = before.and_then(|issuer| issuer.current.load_full());
+            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, source, egress, (settings, keys))));
         }
-        Self { by_url, given, settings }
+        Self { by_url, given, settings, default, public }
     }
 
     /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
@@ -111,11 +132,22 @@ impl Drop for Waiter<'_> {
     }
 }
 
+fn egress(source: &Source, public: &Arc<Roots>, connect_timeout: Duration) -> Arc<Egress<System>> {
+    let roots = match source.roots.is_empty() {
+        true => Arc::clone(public),
+        false => Arc::new(Roots::own(&source.roots)),
+    };
+    let egress = Egress::new(roots, source.private_hosts.clone(), connect_timeout, Arc::new(System));
+    Arc::new(egress.with_bearer(source.bearer.clone()))
+}
+
 /// How a fetch ended, and for a failure when; `None` while it goes on.
 type Landing = Option<Result<Arc<KeySet>, (Fault, Instant)>>;
 
 struct Issuer {
     target: Target,
+    /// What `target` and `egress` were made of.
+    source: Source,
     egress: Arc<Egress<System>>,
     settings: TrustSettings,
     current: ArcSwapOption<Fetched>,
@@ -131,15 +163,15 @@ struct Fetched {
 }
 
 impl Issuer {
-    fn new(target: Target, egress: Arc<Egress<System>>, settings: TrustSettings) -> Self {
-        Self {
-            target,
-            egress,
-            settings,
-            current: ArcSwapOption::empty(),
-            waiters: AtomicUsize::new(0),
-            flight: Mutex::new(None),
-        }
+    fn new(
+        target: Target,
+        source: Source,
+        egress: Arc<Egress<System>>,
+        (settings, keys): (TrustSettings, Option<Arc<Fetched>>),
+    ) -> Self {
+        let current = ArcSwapOption::new(keys);
+        let (waiters, flight) = (AtomicUsize::new(0), Mutex::new(None));
+        Self { target, source, egress, settings, current, waiters, flight }
     }
 
     /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
@@ -202,6 +234,7 @@ mod tests {
     use tokio::sync::Semaphore;
     use tokio::task::JoinSet;
 
+    use super::super::egress::PrivateHosts;
     use super::super::fault::Cause;
     use super::super::testing::{Authority, GOOD_KEYS, Reply, Server, entry};
     use super::*;
@@ -295,6 +328,31 @@ mod tests {
         assert!(flight.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().is_ok());
         assert!(issuers.keys(ISSUER, NOW).await.is_ok());
         assert_eq!(server.requests(), ["/d", "/k"]);
+    }
+
+    #[tokio::test]
+    async fn a_renewal_keeps_the_keys_of_the_same_source_alone() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let settings = TrustSettings::default();
+        let issuers = issuers(&authority, &server, settings);
+        let keys = issuers.keys(ISSUER, NOW).await.unwrap();
+        let source = issuers.by_url[ISSUER].source.clone();
+        let renewed = |source: Source, settings| {
+            let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
+            issuers.renewed([ISSUER, "https://new.example"].into_iter(), &[], settings, &overrides)
+        };
+        let same = renewed(source.clone(), settings);
+        assert!(Arc::ptr_eq(&same.by_url[ISSUER], &issuers.by_url[ISSUER]));
+        assert_eq!(same.by_url.len(), 2);
+
+        let longer = TrustSettings { soft_ttl: Duration::from_secs(3600), ..settings };
+        let kept = renewed(source.clone(), longer).keys(ISSUER, NOW + 3599).await.unwrap();
+        assert!(Arc::ptr_eq(&kept, &keys));
+
+        let stranger = Authority::new();
+        let other = renewed(Source { roots: vec![stranger.certificate()], ..source }, settings);
+        assert!(matches!(fault(other.keys(ISSUER, NOW).await), Fault::Discovery(_)));
     }
 
     #[tokio::test]

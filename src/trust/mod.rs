@@ -19,7 +19,7 @@ mod testing;
 
 pub use bearer::Bearer;
 pub use egress::PrivateHosts;
-pub use entry::{IssuerEntry, Source, read_all};
+pub use entry::{FILE_KEYS, IssuerEntry, Source, read_all};
 pub use fault::{Cause, Fault, Unavailable};
 pub use issuers::{Issuers, Overrides};
 pub use settings::TrustSettings;

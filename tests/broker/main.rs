@@ -14,5 +14,6 @@ mod platforms;
 mod policies;
 mod raw;
 mod refusals;
+mod reload;
 mod support;
 mod tokens;

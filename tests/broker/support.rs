@@ -1,7 +1,7 @@
 //! A broker and an emulated issuer, put together as `ficus serve` does it, and a client that changes one thing of a
 //! valid request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -85,12 +85,14 @@ pub struct Plan {
     pub keys: String,
     /// A clock to share; else one that stands still.
     pub clock: Option<Clock>,
+    /// What clients trust, when the broker's certificate is not self-made.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let (settings, issuer, keys) = Default::default();
-        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, clock: None }
+        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, clock: None, ca: None }
     }
 }
 
@@ -130,7 +132,7 @@ impl World {
         assert!(!failed, "{:#?}", problems.into_vec());
         let parts = Parts { config, directory, overrides: Overrides::new(), clock: clock.clone() };
         let broker = Broker::start(listeners, parts).unwrap();
-        let client = client(broker.ca_file().map(|path| path.as_path()));
+        let client = client(broker.ca_file().or(plan.ca.as_ref()).map(|path| path.as_path()));
         Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }
     }
 

@@ -1,0 +1,221 @@
+//! Follows the files while the broker runs: what is valid goes live as one snapshot, what is not leaves all as it was.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::{Config, Look, Watch};
+use crate::directory::files::{self, Tree};
+use crate::document::{Problem, Problems};
+use crate::domain::directory::Directory;
+use crate::exchange::Snapshot;
+use crate::files::Stamp;
+use crate::net::{Certificate, TlsSettings};
+use crate::server::{Changes, Pending, Public, Refused};
+use crate::trust::Overrides;
+
+/// What follows the files.
+pub(super) struct Reload {
+    pub(super) public: Arc<Public>,
+    pub(super) changes: Arc<Changes>,
+    pub(super) config: Config,
+    pub(super) overrides: Overrides,
+    pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) clock: Clock,
+}
+
+/// The thread that follows. It ends when this is dropped.
+pub(super) struct Following {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Following {
+    /// Ends the thread and waits for it.
+    pub(super) fn end(self) {
+        drop(self.stop);
+        let _ = self.thread.join();
+    }
+}
+
+impl Reload {
+    /// Starts a thread of its own: reading and compiling must not hold up requests.
+    pub(super) fn follow(self) -> std::io::Result<Following> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("reload".to_owned());
+        Ok(Following { stop, thread: thread.spawn(move || Follower::new(self).run(&stopped))? })
+    }
+}
+
+struct Follower {
+    reload: Reload,
+    tree: Tree,
+    /// The files of the configuration that was read last, also of one that is refused: what is wrong may be in them.
+    files: Vec<PathBuf>,
+    records: Watch,
+    pair: Watch,
+    /// Snapshots that a request may still use. The last owner frees a snapshot, and freeing a large one takes a worker
+    /// longer than an exchange.
+    retired: Vec<Arc<Snapshot>>,
+}
+
+impl Follower {
+    fn new(reload: Reload) -> Self {
+        let (files, tree) = (reload.config.watched_files(), Tree::default());
+        Self { reload, tree, files, records: Watch::default(), pair: Watch::default(), retired: Vec::new() }
+    }
+
+    /// The first round reads everything once more: what changed between the start's reading and now is found, too.
+    fn run(mut self, stopped: &Receiver<()>) {
+        let mut pause = Duration::ZERO;
+        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+            // Nobody else would notice that the files are not followed any more.
+            if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
+                tracing::error!("following the files panicked; the state before serves");
+            }
+            let restless = self.records.is_restless() || self.pair.is_restless();
+            pause = if restless { Watch::REST } else { Watch::IDLE };
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.records_look();
+        if self.records.is_due(&now) {
+            self.records.settle(now.clone());
+            self.change(&now);
+        }
+        let now = self.pair_look();
+        if self.pair.is_due(&now) {
+            self.pair.settle(now);
+            self.change_certificate();
+        }
+    }
+
+    fn records_look(&self) -> Look {
+        let named = self.files.iter().cloned().map(stamped);
+        named.chain(files::stamps(&self.reload.config.directory)).collect()
+    }
+
+    /// A self-made certificate has no files to follow.
+    fn pair_look(&self) -> Look {
+        match &self.reload.config.listen.tls {
+            TlsSettings::Files { cert, key } => [cert, key].map(|path| stamped(path.clone())).into(),
+            TlsSettings::SelfMade { .. } | TlsSettings::Off => Look::new(),
+        }
+    }
+
+    /// Reads what has changed, and takes it over whole or not at all.
+    fn change(&mut self, look: &Look) {
+        let problems = Problems::default();
+        let read = self.reload.config.again(&problems);
+        let read = read.map(|(config, restart)| {
+            self.tree.read(&config.directory, &problems);
+            let directory = config.compile(self.tree.texts(), &problems);
+            (config, restart, directory)
+        });
+        // A file that changed while others were read: what was read never was the state of the files.
+        if self.records_look() != *look {
+            self.records = Watch::default();
+            return;
+        }
+        // With other files the next look differs, so that those are read once more, now that they are watched.
+        if let Some((config, ..)) = &read {
+            self.files = config.watched_files();
+        }
+        let failed = problems.any_error();
+        let problems = problems.into_vec();
+        let Some((config, restart, directory)) = read.filter(|_| !failed) else {
+            return self.refuse(problems);
+        };
+        self.apply(config, directory, &problems);
+        if !restart.is_empty() && self.reload.changes.load().restart != restart {
+            tracing::warn!(keys = restart.join(", "), "changed settings wait for a restart");
+        }
+        self.note(|pending| (pending.refused, pending.restart) = (None, restart));
+    }
+
+    fn apply(&mut self, config: Config, directory: Directory, warnings: &[Problem]) {
+        let Reload { public, overrides, clock, .. } = &self.reload;
+        let exchange = &public.exchange;
+        let current = exchange.snapshot.load_full();
+        let before = &self.reload.config;
+        let same_sources = before.trust == config.trust && before.issuers == config.issuers;
+        if same_sources && current.directory.digest() == directory.digest() {
+            self.reload.config = config;
+            return;
+        }
+        let named: Vec<_> = directory.policies().map(|policy| policy.issuer.clone()).collect();
+        let named = named.iter().map(|issuer| &**issuer);
+        let snapshot = Arc::new(Snapshot {
+            issuers: current.issuers.renewed(named, &config.issuers, config.trust, overrides),
+            directory: Arc::new(directory),
+            generation: current.generation + 1,
+            since: clock.now(),
+        });
+        let metrics = &exchange.metrics.directory;
+        exchange.snapshot.store(Arc::clone(&snapshot));
+        metrics.applied.inc();
+        metrics.show(&snapshot.directory, snapshot.generation);
+        tracing::info!(
+            generation = snapshot.generation,
+            digest = snapshot.directory.digest(),
+            "a change is live"
+        );
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        self.retired.push(current);
+        self.reload.config = config;
+    }
+
+    /// Keeps the last good state. The same problems are told once, however often the files are written.
+    fn refuse(&self, problems: Vec<Problem>) {
+        let told = self.reload.changes.load();
+        if told.refused.as_ref().is_some_and(|refused| refused.problems == problems) {
+            return;
+        }
+        self.reload.public.exchange.metrics.directory.refused.inc();
+        tracing::error!(problems = problems.len(), "a change is refused; the state before it serves");
+        for problem in &problems {
+            tracing::error!("{problem}");
+        }
+        let at = self.reload.clock.now();
+        self.note(|pending| pending.refused = Some(Refused { at, problems }));
+    }
+
+    /// The pair is a change of its own: a certificate that is not renewed in order must not hold back what is taken away.
+    fn change_certificate(&self) {
+        let Reload { config, certificate, clock, .. } = &self.reload;
+        let Some(certificate) = certificate else { return };
+        let refused = match config.listen.tls.load(&config.public_host(), clock.now()) {
+            Ok(Some(key)) => {
+                certificate.replace(key);
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(%error, "a change of the TLS certificate is refused; the one before serves");
+                let problems = Problems::default();
+                problems.file(&error.place, error.message, error.hint);
+                Some(Refused { at: clock.now(), problems: problems.into_vec() })
+            }
+        };
+        self.note(|pending| pending.certificate = refused);
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Pending)) {
+        let mut pending = Pending::clone(&self.reload.changes.load());
+        change(&mut pending);
+        self.reload.changes.store(Arc::new(pending));
+    }
+}
+
+fn stamped(path: PathBuf) -> (PathBuf, Option<Stamp>) {
+    let stamp = Stamp::of(&path).ok();
+    (path, stamp)
+}

@@ -1,0 +1,74 @@
+//! Notices that files have changed and come to rest.
+//!
+//! It looks instead of waiting for events: network volumes send none, and those of a ConfigMap mount are about links.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::files::Stamp;
+
+/// What all watched files look like from outside; `None` for what can't be seen.
+pub type Look = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// What was read, and what was seen since.
+#[derive(Debug, Default)]
+pub struct Watch {
+    read: Option<Look>,
+    seen: Option<Look>,
+}
+
+impl Watch {
+    /// The pause between two looks while nothing happens.
+    pub const IDLE: Duration = Duration::from_millis(250);
+    /// The pause after a look that shows a change. Files that are the same after it have come to rest.
+    pub const REST: Duration = Duration::from_millis(200);
+
+    /// Whether the files are to be read now: they differ from what was read, and the last look showed the same.
+    pub fn is_due(&mut self, now: &Look) -> bool {
+        if self.read.as_ref() == Some(now) {
+            self.seen = None;
+            return false;
+        }
+        let rested = self.seen.as_ref() == Some(now);
+        self.seen = Some(now.clone());
+        rested
+    }
+
+    /// Whether a change was seen that has not been read.
+    pub fn is_restless(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Notes what was read, whatever came of it: it is not read again until it changes.
+    pub fn settle(&mut self, look: Look) {
+        (self.read, self.seen) = (Some(look), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_due_once_it_rests() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        let look = || Look::from([(file.clone(), Stamp::of(&file).ok())]);
+        let mut watch = Watch::default();
+        assert_eq!([watch.is_due(&look()), watch.is_due(&look())], [false, true]);
+        watch.settle(look());
+        assert!(!watch.is_due(&look()) && !watch.is_restless());
+
+        std::fs::write(&file, "1").unwrap();
+        assert!(!watch.is_due(&look()) && watch.is_restless());
+        std::fs::write(&file, "12").unwrap();
+        assert!(!watch.is_due(&look()));
+        assert!(watch.is_due(&look()));
+        // Back to what was read: nothing to do.
+        let settled = look();
+        watch.settle(settled.clone());
+        assert!(!watch.is_due(&Look::new()));
+        assert!(!watch.is_due(&settled) && !watch.is_restless());
+    }
+}
