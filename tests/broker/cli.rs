@@ -508,10 +508,11 @@ fn dev_shows_an_exchange_and_a_refusal_and_its_lines_work_when_pasted() {
     assert!(text.contains("on another branch is refused: HTTP 401"), "{text}");
     assert!(text.contains("AADSTS700213"), "{text}");
     let commands = pasted(&text);
-    assert_eq!(commands.len(), 2, "{text}");
+    // GitHub's token and its exchange, then a token of each other platform.
+    assert_eq!(commands.len(), 5, "{text}");
     for round in 0..2 {
         let mut body = Value::Null;
-        for command in &commands {
+        for command in &commands[..2] {
             let output = Command::new("bash")
                 .args(["-c", &format!("set -o pipefail\n{command}")])
                 .env("no_proxy", "localhost")
@@ -524,6 +525,12 @@ fn dev_shows_an_exchange_and_a_refusal_and_its_lines_work_when_pasted() {
         assert_eq!(body["token_type"], "Bearer", "{body}");
         assert!(body["access_token"].is_string());
     }
+    for command in &commands[2..] {
+        let output =
+            Command::new("bash").args(["-c", command]).env("no_proxy", "localhost").output().unwrap();
+        let token = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(token.trim().split('.').count(), 3, "{command}: {token}");
+    }
     let described: Value = serde_json::from_slice(&fs::read(data.join("dev.json")).unwrap()).unwrap();
     let operations = described["operations"].as_str().unwrap().strip_prefix("http://").unwrap();
     assert_eq!(ops(operations, "/readyz"), "HTTP/1.1 200 OK");
@@ -533,7 +540,7 @@ fn dev_shows_an_exchange_and_a_refusal_and_its_lines_work_when_pasted() {
     }
     assert_eq!(first.end("-INT").0.code(), Some(0));
     let audit = fs::read_to_string(data.join("audit.jsonl")).unwrap();
-    assert_eq!(audit.lines().count(), 4);
+    assert_eq!(audit.lines().count(), 7);
 
     let authorities = || ["tls/ca.pem", "emulator/ca.pem"].map(|name| fs::read(data.join(name)).unwrap());
     let before = authorities();

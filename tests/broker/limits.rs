@@ -222,9 +222,9 @@ fn requests_past_the_cap_are_turned_away_at_once_and_the_admitted_ones_finish() 
             let series = "ficus_requests_shed_total{reason=\"in_flight\"}";
             assert_eq!(world.metric(series).await, f64::from(shed));
         }
-        // A document is a request as well.
+        // A document waits for nothing and takes no place; nor does a request that is still being sent.
         let path = format!("/{TENANT}/v2.0/.well-known/openid-configuration");
-        assert_eq!(world.get(&path).await.status, 503);
+        assert_eq!(world.get(&path).await.status, 200);
         for path in ["/healthz", "/readyz", "/metrics"] {
             assert_eq!(world.ops(path).await.0, 200, "{path}");
         }
@@ -243,6 +243,24 @@ fn requests_past_the_cap_are_turned_away_at_once_and_the_admitted_ones_finish() 
 }
 
 #[test]
+fn requests_that_are_still_being_sent_take_no_place() {
+    own(settings("[limits]\nin_flight = 1\n"), |world| async move {
+        let form = world.request();
+        let mut unfinished = Vec::new();
+        for _ in 0..8 {
+            let mut raw = Raw::connect(&world).await;
+            raw.send(head(&form, &length(&form.body()))).await;
+            unfinished.push(raw);
+        }
+        assert_eq!(world.request().send(&world).await.status, 200);
+        for raw in &mut unfinished {
+            raw.send(form.body()).await;
+            assert_eq!(raw.answer().await.unwrap().status, 200);
+        }
+    });
+}
+
+#[test]
 fn who_sends_head_and_body_apart_reads_why_it_was_refused() {
     let text = "[limits]\nin_flight = 1\n[trust]\nrequest_wait = \"30s\"\nfetch_deadline = \"30s\"\n";
     own(settings(text), |world| async move {
@@ -254,12 +272,13 @@ fn who_sends_head_and_body_apart_reads_why_it_was_refused() {
         eventually("a request that waits for keys", asked).await;
 
         let mut shed = Raw::connect(&world).await;
-        shed.send(head(&form, &length(&form.body()))).await;
+        shed.send(whole(&form)).await;
         shed.answer().await.unwrap().refused(503, 90024);
         world.emulator.github().set_fault(Document::Jwks, None);
         assert_eq!(first.answer().await.unwrap().status, 200);
         // The body comes late, and the connection serves on.
-        shed.send(form.body() + &whole(&form)).await;
+        shed.send(head(&form, &length(&form.body()))).await;
+        shed.send(form.body()).await;
         assert_eq!(shed.answer().await.unwrap().status, 200);
         for (line, status, code) in
             [("POST /absent HTTP/1.1", 404, 90023), (&*format!("PUT {} HTTP/1.1", path()), 405, 900561)]
