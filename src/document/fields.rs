@@ -162,7 +162,7 @@ impl Field for Size {
 
     fn written(&self) -> Option<String> {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let unit = units.iter().find(|(factor, _)| self.0 > 0 && self.0 % factor == 0);
+        let unit = units.iter().find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
         Some(unit.map_or_else(
             || quoted(&format!("{}B", self.0)),
             |(factor, name)| quoted(&format!("{}{name}", self.0 / factor)),
