@@ -39,7 +39,7 @@ class DevBroker:
         data = folder / "data"
         arguments = ["dev", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--data", str(data)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([_binary(), *arguments], stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen([binary(), *arguments], stdout=log, stderr=subprocess.STDOUT)
         try:
             self._wait_until("ends its demonstration", lambda: LAST_LINE in self._output())
             description: dict[str, Any] = json.loads((data / "dev.json").read_text())
@@ -99,7 +99,7 @@ class DevBroker:
         return self._log.read_text(errors="replace")
 
 
-def _binary() -> Path:
+def binary() -> Path:
     """FICUS_BIN, else what `cargo build` makes."""
     target = REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target")
     binary = Path(os.environ.get("FICUS_BIN", target / "debug" / "ficus")).absolute()
