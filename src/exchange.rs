@@ -19,7 +19,7 @@ use crate::domain::ids::Guid;
 use crate::domain::matching;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::domain::resource::Target;
-use crate::metrics::{Dialect, Metrics};
+use crate::metrics::{Dialect, Metrics, Stage};
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
@@ -88,17 +88,20 @@ impl Exchange {
         call: &Call,
     ) -> Result<Token, Refusal> {
         let watch = Stopwatch::start();
-        let mut seen = Observed::new(tenant, call, self.clock.now());
+        let mut seen = Observed::new(tenant, call, self.clock.now(), &self.metrics);
         let decision = match &request {
             Ok(request) => self.decide(request, &mut seen).await,
             Err(refusal) => Err(refusal.clone()),
         };
         let decision = match decision {
             Ok(token) => {
+                seen.enter(Stage::Audit);
                 let recorded = self.audit.grant(seen.granted(&token, watch.elapsed())).await;
+                seen.leave();
                 recorded.map(|()| token).map_err(|_| Refusal::Unavailable(Outage::Audit))
             }
             Err(refusal) => {
+                seen.leave();
                 self.audit.refusal(seen.refused(&refusal, watch.elapsed()));
                 Err(refusal)
             }
@@ -107,7 +110,8 @@ impl Exchange {
         decision
     }
 
-    async fn decide(&self, request: &TokenRequest, seen: &mut Observed) -> Result<Token, Refusal> {
+    async fn decide(&self, request: &TokenRequest, seen: &mut Observed<'_>) -> Result<Token, Refusal> {
+        seen.enter(Stage::Parse);
         let snapshot = self.snapshot.load_full();
         let directory = &snapshot.directory;
         seen.directory(directory, &request.target);
@@ -128,6 +132,7 @@ impl Exchange {
         let candidate = assertion.admit(policy)?;
 
         // The one place that may wait for the network.
+        seen.enter(Stage::Keys);
         let keys = snapshot.issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
             seen.issuer_fault(&unavailable);
             Refusal::IssuerUnavailable {
@@ -137,16 +142,19 @@ impl Exchange {
         })?;
 
         // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
+        seen.enter(Stage::Verify);
         let now = self.clock.now();
         let verified = candidate.verify(&keys, now)?;
         seen.verified();
 
         // Whom does it fit, and what may they have?
+        seen.enter(Stage::Match);
         let matched = matching::find(tenant, identity, &verified)?;
         seen.matched(&matched);
         let grant = authorize(&matched, &request.target, &request.tenant)?;
         seen.authorized(&grant);
 
+        seen.enter(Stage::Mint);
         self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing))
     }
 

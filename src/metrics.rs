@@ -1,13 +1,19 @@
 //! Every metric in one table, each handle resolved once: a look-up by label takes a lock, an increment does not.
 //!
-//! Labels come from closed sets only, never from a request.
+//! Labels come from closed sets and from the configuration only, never from a request.
+
+mod issuers;
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
+
+use issuers::IssuerMetrics;
+pub use issuers::IssuerReading;
 
 /// How a caller speaks to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +34,47 @@ impl Dialect {
     }
 }
 
+/// A part of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Tenant, identity, form of the assertion, is its issuer named.
+    Parse,
+    /// The issuer's keys: at hand, or waited for.
+    Keys,
+    /// Signature and times.
+    Verify,
+    /// Whom it fits, and what they may have.
+    Match,
+    /// Our token.
+    Mint,
+    /// The wait for a grant's audit line.
+    Audit,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] = [Self::Parse, Self::Keys, Self::Verify, Self::Match, Self::Mint, Self::Audit];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Keys => "keys",
+            Self::Verify => "verify",
+            Self::Match => "match",
+            Self::Mint => "mint",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// Seconds. From the fastest repeated exchange to the longest wait for an issuer.
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Seconds. Most stages take microseconds; a wait for keys or a disk may take a second.
+const STAGE_BUCKETS: [f64; 12] =
+    [0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.01, 0.1, 1.0, 5.0];
 
 /// All metrics of one broker.
 #[derive(Debug)]
@@ -40,6 +84,7 @@ pub struct Metrics {
     refused: Vec<Vec<IntCounter>>,
     granted_duration: Histogram,
     refused_duration: Histogram,
+    stages: [Histogram; Stage::ALL.len()],
     /// Requests that are being answered.
     pub requests_in_flight: IntGauge,
     /// Requests turned away because too many were in flight.
@@ -49,6 +94,10 @@ pub struct Metrics {
     audit_records: IntCounter,
     audit_queue: IntGauge,
     signing_key_age: IntGaugeVec,
+    handshake_failures: IntCounter,
+    /// Without labels; a vector because there may be no certificate.
+    certificate_expiry: IntGaugeVec,
+    issuers: IssuerMetrics,
     /// The snapshot that decides.
     pub directory: DirectoryMetrics,
 }
@@ -133,6 +182,12 @@ pub struct Readings {
     pub audit_queue: usize,
     /// Our published keys.
     pub signing_keys: Vec<KeyReading>,
+    /// TLS handshakes that failed since the start.
+    pub handshake_failures: u64,
+    /// Seconds until the certificate that is shown ends; `None` without TLS.
+    pub certificate_expiry: Option<i64>,
+    /// The issuers of the snapshot that decides.
+    pub issuers: Vec<IssuerReading>,
 }
 
 impl Metrics {
@@ -154,12 +209,17 @@ impl Metrics {
         };
         let exchanges = counter("exchanges_total", "Decided exchanges.", &["dialect", "outcome", "reason"])?;
         let shed = counter("requests_shed_total", "Work turned away because of a limit.", &["reason"])?;
-        let durations = prometheus::HistogramVec::new(
-            HistogramOpts::new("exchange_duration_seconds", "Time from the whole request to the decision.")
-                .buckets(BUCKETS.to_vec()),
-            &["outcome"],
-        )?;
-        registry.register(Box::new(durations.clone()))?;
+        let total = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let total = IntCounter::new(name, help)?;
+            registry.register(Box::new(total.clone()))?;
+            Ok(total)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vector.clone()))?;
+            Ok(vector)
+        };
+        let (durations, stages) = durations(&registry)?;
         let build = counter("build_info", "Always 1; the version is a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
         let refused = |dialect: Dialect, reason: Reason| {
@@ -176,18 +236,21 @@ impl Metrics {
             shed_requests: shed.with_label_values(&["in_flight"]),
             shed_connections: shed.with_label_values(&["connections"]),
             connections: gauge("connections", "Open connections of the public listener.")?,
-            audit_records: {
-                let records = IntCounter::new("audit_records_total", "Audit lines written.")?;
-                registry.register(Box::new(records.clone()))?;
-                records
-            },
+            stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.label()])),
+            audit_records: total("audit_records_total", "Audit lines written.")?,
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
-            signing_key_age: {
-                let opts = Opts::new("signing_key_age_seconds", "Time since a published key was made.");
-                let ages = IntGaugeVec::new(opts, &["kid", "state"])?;
-                registry.register(Box::new(ages.clone()))?;
-                ages
-            },
+            signing_key_age: gauges(
+                "signing_key_age_seconds",
+                "Time since a published key was made.",
+                &["kid", "state"],
+            )?,
+            handshake_failures: total("tls_handshake_failures_total", "TLS handshakes that failed.")?,
+            certificate_expiry: gauges(
+                "tls_certificate_expiry_seconds",
+                "Time until the certificate that is shown ends.",
+                &[],
+            )?,
+            issuers: IssuerMetrics::new(&registry)?,
             directory: DirectoryMetrics::new(&registry)?,
             registry,
         })
@@ -205,6 +268,11 @@ impl Metrics {
         self.refused_duration.observe(seconds);
     }
 
+    /// Notes a stage of an exchange that has ended.
+    pub fn stage(&self, stage: Stage, seconds: f64) {
+        self.stages[stage as usize].observe(seconds);
+    }
+
     /// Everything in Prometheus' text format, with the process metrics.
     ///
     /// # Errors
@@ -214,6 +282,12 @@ impl Metrics {
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
         catch_up(&self.shed_connections, readings.refused_connections);
         catch_up(&self.audit_records, readings.audit_records);
+        catch_up(&self.handshake_failures, readings.handshake_failures);
+        self.certificate_expiry.reset();
+        if let Some(expiry) = readings.certificate_expiry {
+            self.certificate_expiry.with_label_values::<&str>(&[]).set(expiry);
+        }
+        self.issuers.show(&readings.issuers);
         // Keys come, change their state and go.
         self.signing_key_age.reset();
         for key in &readings.signing_keys {
@@ -223,6 +297,23 @@ impl Metrics {
         families.extend(prometheus::gather());
         TextEncoder::new().encode_to_string(&families)
     }
+}
+
+/// How long exchanges take, by outcome, and their parts, by stage.
+fn durations(registry: &Registry) -> Result<(HistogramVec, HistogramVec), prometheus::Error> {
+    let exchange = HistogramVec::new(
+        HistogramOpts::new("exchange_duration_seconds", "Time from the whole request to the decision.")
+            .buckets(BUCKETS.to_vec()),
+        &["outcome"],
+    )?;
+    let stage = HistogramVec::new(
+        HistogramOpts::new("stage_duration_seconds", "Time in a stage, also in one that ends in a refusal.")
+            .buckets(STAGE_BUCKETS.to_vec()),
+        &["stage"],
+    )?;
+    registry.register(Box::new(exchange.clone()))?;
+    registry.register(Box::new(stage.clone()))?;
+    Ok((exchange, stage))
 }
 
 /// Brings a counter up to a total that is counted elsewhere.
@@ -250,5 +341,33 @@ mod tests {
         }
         assert!(text.contains("ficus_audit_records_total 2"));
         assert!(text.contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn every_stage_has_its_series_from_the_start() {
+        let metrics = Metrics::new().unwrap();
+        metrics.stage(Stage::Mint, 0.000_2);
+        let text = metrics.render(&Readings::default()).unwrap();
+        for stage in Stage::ALL {
+            let count = u8::from(stage == Stage::Mint);
+            let line = format!("ficus_stage_duration_seconds_count{{stage=\"{}\"}} {count}\n", stage.label());
+            assert!(text.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn tls_is_shown_as_it_is_read() {
+        let metrics = Metrics::new().unwrap();
+        for (expiry, failures) in [(Some(100), 1), (Some(-5), 3)] {
+            let readings =
+                Readings { certificate_expiry: expiry, handshake_failures: failures, ..Readings::default() };
+            let text = metrics.render(&readings).unwrap();
+            let expected = format!("\nficus_tls_certificate_expiry_seconds {}\n", expiry.unwrap());
+            assert!(text.contains(&expected), "{text}");
+            assert!(text.contains(&format!("\nficus_tls_handshake_failures_total {failures}\n")), "{text}");
+        }
+        // Without TLS there is nothing that could end.
+        let text = metrics.render(&Readings::default()).unwrap();
+        assert!(!text.contains("ficus_tls_certificate_expiry_seconds "), "{text}");
     }
 }

@@ -144,7 +144,8 @@ impl Broker {
         let (public_address, ops_address) =
             (listeners.public.local_addr(), listeners.operations.local_addr());
         let (public, changes) = (reload.public.clone(), reload.changes.clone());
-        let operations = Operations { public: public.clone(), gauges: setup.gauges.clone(), changes };
+        let (gauges, certificate) = (setup.gauges.clone(), reload.certificate.clone());
+        let operations = Operations { public: public.clone(), gauges, certificate, changes };
         let (stop_operations, stopped) = oneshot::channel();
         let operations = serve_operations(listeners.operations, operations, stopped)?;
         let (stop_public, stopped) = oneshot::channel();

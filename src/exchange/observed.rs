@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Call;
 use crate::audit::{Assertion, Outcome, Record, Status};
-use crate::clock::UnixTime;
+use crate::clock::{Stopwatch, UnixTime};
 use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::Grant;
 use crate::domain::credential::Identity;
@@ -17,15 +17,21 @@ use crate::domain::matching::Match;
 use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
+use crate::metrics::{Metrics, Stage};
 use crate::signing::Token;
 use crate::trust::Unavailable;
 
-/// The record of one decision in the making. It learns facts as the spine establishes them.
-pub(super) struct Observed(Record);
+/// The record of one decision in the making, and where its time goes. It learns facts as the spine establishes them.
+pub(super) struct Observed<'m> {
+    record: Record,
+    metrics: &'m Metrics,
+    /// The stage that goes on, and since when.
+    stage: Option<(Stage, Stopwatch)>,
+}
 
-impl Observed {
-    pub(super) fn new(tenant: &str, call: &Call, now: UnixTime) -> Self {
-        Self(Record {
+impl<'m> Observed<'m> {
+    pub(super) fn new(tenant: &str, call: &Call, now: UnixTime, metrics: &'m Metrics) -> Self {
+        let record = Record {
             created: now,
             trace_id: Some(call.trace.to_string().as_str().into()),
             correlation_id: Some(call.correlation.to_string().as_str().into()),
@@ -33,30 +39,44 @@ impl Observed {
             ip_address: Some(call.client),
             dialect: Some(call.dialect.label()),
             ..Record::default()
-        })
+        };
+        Self { record, metrics, stage: None }
+    }
+
+    /// The stage before ends, if there was one, and this one begins.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.leave();
+        self.stage = Some((stage, Stopwatch::start()));
+    }
+
+    /// The stage that goes on ends, and none begins.
+    pub(super) fn leave(&mut self) {
+        if let Some((stage, watch)) = self.stage.take() {
+            self.metrics.stage(stage, watch.elapsed().as_secs_f64());
+        }
     }
 
     pub(super) fn directory(&mut self, directory: &Directory, target: &Target) {
-        self.0.directory_digest = Some(directory.digest().to_owned());
-        self.0.resource = Some((&*target.audience()).into());
+        self.record.directory_digest = Some(directory.digest().to_owned());
+        self.record.resource = Some((&*target.audience()).into());
     }
 
     pub(super) fn client(&mut self, client: &str) {
-        self.0.app_id = Some(client.into());
+        self.record.app_id = Some(client.into());
     }
 
     pub(super) fn identity(&mut self, tenant: &Tenant, identity: &Identity) {
-        self.0.tenant_id = Some(tenant.id.to_string().as_str().into());
-        self.0.identity_name = Some(identity.name.clone());
-        self.0.app_id = Some(identity.client_id.to_string().as_str().into());
-        self.0.service_principal_id = Some(identity.principal_id.to_string());
+        self.record.tenant_id = Some(tenant.id.to_string().as_str().into());
+        self.record.identity_name = Some(identity.name.clone());
+        self.record.app_id = Some(identity.client_id.to_string().as_str().into());
+        self.record.service_principal_id = Some(identity.principal_id.to_string());
     }
 
     /// Notes what the assertion says of itself, and the digest by which it can be found again without being kept.
     pub(super) fn assertion(&mut self, assertion: &UnverifiedAssertion<'_>, compact: &str) {
         let said = assertion.hearsay();
         let audience = said.audiences.join(", ");
-        self.0.assertion = Some(Assertion {
+        self.record.assertion = Some(Assertion {
             issuer: said.issuer.as_deref().map(Into::into),
             subject: said.subject.as_deref().map(Into::into),
             audience: (!audience.is_empty()).then(|| audience.as_str().into()),
@@ -68,38 +88,39 @@ impl Observed {
 
     /// Why an issuer's keys could not be had: for the operator, never for the caller.
     pub(super) fn issuer_fault(&mut self, unavailable: &Unavailable) {
-        self.0.status.additional_details = Some(unavailable.fault.to_string().as_str().into());
+        self.record.status.additional_details = Some(unavailable.fault.to_string().as_str().into());
     }
 
     pub(super) fn verified(&mut self) {
-        self.0.verified = true;
+        self.record.verified = true;
     }
 
     pub(super) fn matched(&mut self, matched: &Match<'_>) {
-        self.0.federated_credential_name = Some(matched.credential().name.clone());
+        self.record.federated_credential_name = Some(matched.credential().name.clone());
     }
 
     pub(super) fn authorized(&mut self, grant: &Grant) {
-        self.0.roles = grant.roles().iter().map(ToString::to_string).collect();
+        self.record.roles = grant.roles().iter().map(ToString::to_string).collect();
     }
 
-    pub(super) fn granted(self, token: &Token, duration: Duration) -> Record {
+    pub(super) fn granted(&mut self, token: &Token, duration: Duration) -> Record {
         Record {
             outcome: Outcome::Granted,
             unique_token_identifier: Some(token.uti.clone()),
             duration_micros: Some(micros(duration)),
-            ..self.0
+            ..std::mem::take(&mut self.record)
         }
     }
 
-    pub(super) fn refused(self, refusal: &Refusal, duration: Duration) -> Record {
+    pub(super) fn refused(&mut self, refusal: &Refusal, duration: Duration) -> Record {
         let reason = refusal.reason();
-        let additional_details = self.0.status.additional_details.clone();
+        let record = std::mem::take(&mut self.record);
+        let additional_details = record.status.additional_details;
         Record {
             outcome: Outcome::Refused,
             status: Status { error_code: reason.code(), reason: Some(reason.label()), additional_details },
             duration_micros: Some(micros(duration)),
-            ..self.0
+            ..record
         }
     }
 }

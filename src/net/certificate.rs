@@ -9,6 +9,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+use x509_cert::der::Decode;
+
+use crate::clock::UnixTime;
 
 /// What keeps TLS from being set up, in one line that names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,13 @@ impl Certificate {
     /// Shows another chain and key from the next handshake on.
     pub fn replace(&self, key: CertifiedKey) {
         self.0.store(Arc::new(key));
+    }
+
+    /// When the leaf that is shown now ends; `None` when it can't be read as RFC 5280 has it, which is for clients to judge.
+    pub fn not_after(&self) -> Option<UnixTime> {
+        let key = self.0.load();
+        let leaf = x509_cert::Certificate::from_der(key.cert.first()?).ok()?;
+        i64::try_from(leaf.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
     }
 
     /// TLS 1.2 and 1.3 with this certificate; ALPN offers HTTP/2 before HTTP/1.1.

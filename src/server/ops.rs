@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::Public;
 use super::changes::{Changes, describe};
+use crate::clock::UnixTime;
 use crate::metrics::{KeyReading, Readings};
-use crate::net::{Gauges, Limits, Listener, Setup};
+use crate::net::{Certificate, Gauges, Limits, Listener, Setup};
 
 /// What operators ask for.
 pub struct Operations {
@@ -22,6 +23,8 @@ pub struct Operations {
     pub public: Arc<Public>,
     /// The public listener's counts.
     pub gauges: Arc<Gauges>,
+    /// What the public listener shows; `None` without TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// Changes of files that are not live.
     pub changes: Arc<Changes>,
 }
@@ -81,15 +84,20 @@ impl Operations {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        let audit = &self.public.exchange.audit;
+        let exchange = &self.public.exchange;
+        let (audit, now) = (&exchange.audit, exchange.clock.now());
+        let not_after = self.certificate.as_ref().and_then(|certificate| certificate.not_after());
         let readings = Readings {
             connections: self.gauges.connections.load(Ordering::Relaxed),
             refused_connections: self.gauges.refused.load(Ordering::Relaxed),
             audit_records: audit.written(),
             audit_queue: audit.queue_length(),
-            signing_keys: self.signing_keys(),
+            signing_keys: self.signing_keys(now),
+            handshake_failures: self.gauges.handshake_failures.load(Ordering::Relaxed),
+            certificate_expiry: not_after.map(|not_after| not_after - now),
+            issuers: exchange.snapshot.load().issuers.take_readings(now),
         };
-        match self.public.exchange.metrics.render(&readings) {
+        match exchange.metrics.render(&readings) {
             Ok(body) => {
                 let mut response = text(StatusCode::OK, body);
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -103,8 +111,7 @@ impl Operations {
         }
     }
 
-    fn signing_keys(&self) -> Vec<KeyReading> {
-        let now = self.public.exchange.clock.now();
+    fn signing_keys(&self, now: UnixTime) -> Vec<KeyReading> {
         let keys = self.public.exchange.keys.list(now).into_iter();
         keys.map(|key| KeyReading { kid: key.kid, state: key.state, age: now - key.created }).collect()
     }

@@ -1,7 +1,7 @@
 //! The keys of every issuer that the directory names: one cached set each, one fetch at a time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::resolver::System;
 use super::settings::TrustSettings;
 use crate::clock::UnixTime;
 use crate::domain::keyset::KeySet;
+use crate::metrics::IssuerReading;
 
 /// After a failed fetch the issuer is left alone this long; requests get the same failure meanwhile.
 const HOLD: Duration = Duration::from_secs(1);
@@ -93,7 +94,12 @@ impl Issuers {
             let own = source.needs_egress();
             let egress = if own { egress(&source, &public, timeout) } else { Arc::clone(&default) };
             let keys = before.and_then(|issuer| issuer.current.load_full());
-            by_url.insert(url.to_owned(), Arc::new(Issuer::new(target, source, egress, (settings, keys))));
+            let mut issuer = Issuer::new(target, source, egress, (settings, keys));
+            // Another source is still the same issuer to who watches it.
+            if let Some(before) = self.by_url.get(url) {
+                issuer.fetches = Arc::clone(&before.fetches);
+            }
+            by_url.insert(url.to_owned(), Arc::new(issuer));
         }
         Self { by_url, given, settings, default, public }
     }
@@ -116,6 +122,18 @@ impl Issuers {
             Some(Err((fault, _))) => Err((*fault).into()),
             None => Err(Fault::Interrupted.into()),
         }
+    }
+}
+
+impl Issuers {
+    /// What metrics show of every issuer. Takes the counts of fetches with it: they are counted once.
+    pub fn take_readings(&self, now: UnixTime) -> Vec<IssuerReading> {
+        let given = self.given.iter().map(|(issuer, keys)| IssuerReading {
+            issuer: issuer.clone(),
+            keys: keys.len(),
+            ..IssuerReading::default()
+        });
+        given.chain(self.by_url.iter().map(|(url, issuer)| issuer.take_reading(url, now))).collect()
     }
 }
 
@@ -155,6 +173,14 @@ struct Issuer {
     waiters: AtomicUsize,
     /// The last fetch, going on or ended. Held only to look and to start, never while one goes on.
     flight: Mutex<Option<watch::Receiver<Landing>>>,
+    fetches: Arc<Fetches>,
+}
+
+/// Fetches that have ended since the last reading.
+#[derive(Default)]
+struct Fetches {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
 }
 
 struct Fetched {
@@ -171,7 +197,19 @@ impl Issuer {
     ) -> Self {
         let current = ArcSwapOption::new(keys);
         let (waiters, flight) = (AtomicUsize::new(0), Mutex::new(None));
-        Self { target, source, egress, settings, current, waiters, flight }
+        Self { target, source, egress, settings, current, waiters, flight, fetches: Arc::default() }
+    }
+
+    fn take_reading(&self, url: &str, now: UnixTime) -> IssuerReading {
+        let current = self.current.load();
+        let fetched = current.as_ref();
+        IssuerReading {
+            issuer: url.to_owned(),
+            keys: fetched.map_or(0, |fetched| fetched.keys.len()),
+            age: fetched.map(|fetched| now - fetched.at),
+            succeeded: self.fetches.succeeded.swap(0, Ordering::Relaxed),
+            failed: self.fetches.failed.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
@@ -217,12 +255,14 @@ impl Issuer {
         match documents::fetch(&*self.egress, &self.target, self.settings.fetch_deadline).await {
             Ok((keys, skipped)) => {
                 tracing::info!(%issuer, keys = keys.len(), skipped, "fetched an issuer's keys");
+                self.fetches.succeeded.fetch_add(1, Ordering::Relaxed);
                 let keys = Arc::new(keys);
                 self.current.store(Some(Arc::new(Fetched { keys: Arc::clone(&keys), at: now })));
                 Ok(keys)
             }
             Err(fault) => {
                 tracing::warn!(%issuer, %fault, "could not fetch an issuer's keys");
+                self.fetches.failed.fetch_add(1, Ordering::Relaxed);
                 Err((fault, Instant::now()))
             }
         }
@@ -353,6 +393,31 @@ mod tests {
         let stranger = Authority::new();
         let other = renewed(Source { roots: vec![stranger.certificate()], ..source }, settings);
         assert!(matches!(fault(other.keys(ISSUER, NOW).await), Fault::Discovery(_)));
+    }
+
+    #[tokio::test]
+    async fn fetches_are_counted_once_and_across_renewals() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let settings = TrustSettings::default();
+        let issuers = issuers(&authority, &server, settings);
+        let reading = |issuers: &Issuers, now| {
+            let [one] = <[_; 1]>::try_from(issuers.take_readings(now)).unwrap();
+            assert_eq!(one.issuer, ISSUER);
+            (one.keys, one.age, one.succeeded, one.failed)
+        };
+        assert_eq!(reading(&issuers, NOW), (0, None, 0, 0));
+        for _ in 0..3 {
+            issuers.keys(ISSUER, NOW).await.unwrap();
+        }
+        let stranger =
+            Source { roots: vec![Authority::new().certificate()], ..issuers.by_url[ISSUER].source.clone() };
+        let overrides = Overrides::from([(ISSUER.to_owned(), stranger)]);
+        let renewed = issuers.renewed([ISSUER].into_iter(), &[], settings, &overrides);
+        assert!(renewed.keys(ISSUER, NOW).await.is_err());
+        assert_eq!(reading(&renewed, NOW), (0, None, 1, 1));
+        assert_eq!(reading(&issuers, NOW + 7), (1, Some(7), 0, 0));
+        assert!(issuers.renewed([].into_iter(), &[], settings, &overrides).take_readings(NOW).is_empty());
     }
 
     #[tokio::test]

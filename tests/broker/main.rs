@@ -9,6 +9,7 @@ mod issuers;
 mod keys;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod openid;
 mod platforms;
 mod policies;
