@@ -180,7 +180,10 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
             "authorization_endpoint begins with this broker's public URL.",
         ),
         Reason::Overloaded => ("The broker has too much to do.", "try again after the time in Retry-After."),
-        Reason::AuditUnavailable | Reason::SigningUnavailable | Reason::Internal => (
+        Reason::Internal => {
+            ("The broker failed over this request.", "with its operator, by the correlation ID.")
+        }
+        Reason::AuditUnavailable | Reason::SigningUnavailable => (
             "The broker can't finish requests at the moment.",
             "try again after the time in Retry-After; the operator finds the cause in the log.",
         ),
