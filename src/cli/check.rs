@@ -17,7 +17,8 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let (config, problems) = load(&args.config, Problems::default())?;
+    let problems = if args.print { Problems::with_values() } else { Problems::default() };
+    let (config, problems) = load(&args.config, problems)?;
     // Before the directory is read, whose records are values, too.
     let effective = problems.effective();
     let directory = config.load_directory(&problems);

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn written_and_default_values_come_back_as_toml_without_secrets() {
-        let problems = Problems::default();
+        let problems = Problems::with_values();
         let text = "name = \"x\"\n[listen]\nfast = true\n[[tenant]]\nid = \"a\\\"b\"\nproxy = \"https://u:p@h/x\"\n\
                     file = \"eyJhbGciOi\"\n[[tenant]]\nid = \"c\"\n";
         let mut document = Document::parse("f.toml", text, &problems);

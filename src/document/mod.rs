@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
 
 /// Collects problems while many readers are open on parts of one document, and the values that they gave.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>, RefCell<effective::Effective>);
+pub struct Problems(RefCell<Vec<Problem>>, Option<RefCell<effective::Effective>>);
 
 impl Problems {
     /// Notes one problem.
@@ -79,9 +79,14 @@ impl Problems {
         self.0.borrow().iter().any(|problem| !problem.warning)
     }
 
-    /// Every value that was asked for so far, as written or by default, as TOML.
+    /// Collects every value that is read, too, which for a large directory would take as long as reading it.
+    pub fn with_values() -> Self {
+        Self(RefCell::default(), Some(RefCell::default()))
+    }
+
+    /// Every value that was asked for so far, as written or by default, as TOML; empty unless they are collected.
     pub fn effective(&self) -> String {
-        self.1.borrow().to_toml()
+        self.1.as_ref().map(|values| values.borrow().to_toml()).unwrap_or_default()
     }
 
     /// All problems, in the order in which they were noted.

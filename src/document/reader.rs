@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
     pub fn get<T: Field>(&mut self, key: &'static str) -> Option<T> {
         let node = self.take(key)?;
         let value = read(&node);
-        self.note_value(key, value.as_ref().and_then(Field::written).or_else(|| literal(&node)));
+        self.note_value(key, || value.as_ref().and_then(Field::written).or_else(|| literal(&node)));
         if value.is_none() {
             self.problem(key, format!("expected {}, found {}", T::EXPECTED, shown(&node)), "");
         }
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         let absent = !self.table.contains_key(key);
         let value = self.get(key).unwrap_or(default);
         if absent {
-            self.note_value(key, value.written());
+            self.note_value(key, || value.written());
         }
         value
     }
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
     ) -> T {
         if !self.table.contains_key(key) {
             let word = words.iter().find(|(_, value)| *value == default);
-            self.note_value(key, word.map(|(word, _)| quoted(word)));
+            self.note_value(key, || word.map(|(word, _)| quoted(word)));
         }
         self.one_of(key, words).unwrap_or(default)
     }
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     /// A list of values; `None` when the key is absent.
     pub fn list<T: Field>(&mut self, key: &'static str) -> Option<Vec<T>> {
         let node = self.take(key)?;
-        self.note_value(key, literal(&node));
+        self.note_value(key, || literal(&node));
         let items = match &node.value {
             Value::List(items) => items.as_slice(),
             // One variable gives a list of one: the text of a variable takes the key's type.
@@ -242,9 +242,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn note_value(&self, key: &str, literal: Option<String>) {
-        if let Some(literal) = literal {
-            self.problems.1.borrow_mut().note(self.key_path(key), literal);
+    fn note_value(&self, key: &str, literal: impl FnOnce() -> Option<String>) {
+        let Some(values) = &self.problems.1 else { return };
+        if let Some(literal) = literal() {
+            values.borrow_mut().note(self.key_path(key), literal);
         }
     }
 
