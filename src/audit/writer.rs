@@ -504,6 +504,21 @@ mod tests {
         assert_eq!(lines.iter().filter(|line| line["verified"] == false).count(), 2, "{lines:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_whose_line_is_not_taken_is_refused_in_time() {
+        let stage = Stage::new(Overflow::Refuse);
+        let audit = Arc::clone(&stage.audit);
+        let mut first = pin!(audit.grant(grant(0)));
+        assert!(poll(first.as_mut()).is_pending());
+        stage.arrived.recv().unwrap();
+        assert!(audit.healthy());
+        // The sink holds the line; the paused clock runs to the end of the wait.
+        assert_eq!(first.await, Err(AuditFailure::Stalled));
+        assert!(!audit.healthy());
+        stage.close();
+        assert!(audit.healthy(), "the write that succeeded at last has cleared it");
+    }
+
     #[tokio::test]
     async fn a_full_queue_blocks_when_asked_to() {
         let stage = Stage::new(Overflow::Block);

@@ -82,3 +82,30 @@ fn issuer(reader: &mut Reader<'_>, key: &'static str) -> Option<Arc<str>> {
     }
     Some(text.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Document, Problems};
+
+    fn problems(second: &str) -> Vec<String> {
+        let text = format!(
+            "[[tenant]]\nid = \"11111111-1111-1111-1111-111111111111\"\nissuer_v2 = \"https://sts.example/a\"\n\
+             [[tenant]]\nid = \"22222222-2222-2222-2222-222222222222\"\n{second}"
+        );
+        let problems = Problems::default();
+        let mut root = Document::parse("f.toml", &text, &problems).reader(&problems);
+        TenantEntry::read_all(root.tables("tenant"), "https://sts.example");
+        root.finish();
+        problems.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn no_two_tenants_share_an_issuer() {
+        assert!(problems("issuer_v2 = \"https://sts.example/b\"\n").is_empty());
+        for key in ["issuer_v1", "issuer_v2"] {
+            let found = problems(&format!("{key} = \"https://sts.example/a\"\n"));
+            assert!(found.len() == 1 && found[0].contains("another tenant's"), "{found:?}");
+        }
+    }
+}

@@ -313,6 +313,9 @@ mod tests {
             let header = format!(r#"{{"alg":"RS256","typ":"{kind}"}}"#);
             assert_eq!(parse(&header, CLAIMS).err(), Some(Refusal::AssertionKind(kind.to_owned())));
         }
+        // Of what is no JWT at all the kind is not worth telling.
+        assert!(malformed(parse(r#"{"alg":"RS256","typ":"at+jwt","kid":7}"#, CLAIMS)));
+        assert!(malformed(parse(r#"{"alg":"RS256","typ":"at+jwt"}"#, "not JSON")));
         assert!(parse(r#"{"alg":"RS256","typ":"jwt"}"#, CLAIMS).is_ok());
         assert!(parse(r#"{"alg":"RS256"}"#, CLAIMS).is_ok());
         assert!(malformed(parse(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(257)), CLAIMS)));

@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_private_connection_is_not_used_for_other_places() {
+    async fn an_inner_address_is_shut_at_ports_that_are_not_listed() {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("127.0.0.1"), |_| Reply::ok("{}")).await;
         let (_, other) = egress(&authority, &["127.0.0.1:9"], &[]);

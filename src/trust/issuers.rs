@@ -309,6 +309,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_who_wait_for_one_issuer_are_bounded_and_give_their_place_back() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let issuers = issuers(&authority, &server, TrustSettings::default());
+        let issuer = &issuers.by_url[ISSUER];
+        let waiting: Vec<_> = (0..MAX_WAITERS).map(|_| issuer.wait_with_others().unwrap()).collect();
+        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
+        assert_eq!(server.requests().len(), 0);
+        drop(waiting);
+        assert!(issuers.keys(ISSUER, NOW).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn first_requests_share_one_fetch_and_later_ones_its_result() {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
