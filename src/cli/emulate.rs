@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::samples::{self, AUDIENCE, Sample};
+use super::samples::{self, AUDIENCE, Misfits, Sample};
 use super::serve::Stop;
 use super::{Failure, absolute, output, runtime, shell_quoted};
 use crate::emulator::{Emulator, Settings};
@@ -56,8 +56,9 @@ pub(super) fn run(args: &EmulateArgs) -> Result<(), Failure> {
         let emulator = Emulator::start(settings).await?;
         emulator.prepare_keys();
         let samples = samples::all(&emulator);
+        let jobs = Misfits::register(&emulator).description(&samples[0]);
         let ca_file = args.data.join("ca.pem");
-        write_description(args, &ca_file, &samples)?;
+        write_description(args, &ca_file, &samples, &jobs)?;
         output::print(&shown(args.issuers, &ca_file, &samples));
         stop.requested().await;
         emulator.shutdown().await;
@@ -66,10 +67,15 @@ pub(super) fn run(args: &EmulateArgs) -> Result<(), Failure> {
 }
 
 /// `emulate.json`: the same facts for scripts.
-fn write_description(args: &EmulateArgs, ca_file: &Path, samples: &[Sample]) -> Result<(), Failure> {
+fn write_description(
+    args: &EmulateArgs,
+    ca_file: &Path,
+    samples: &[Sample],
+    jobs: &Value,
+) -> Result<(), Failure> {
     let issuers: Map<String, Value> =
         samples.iter().map(|sample| (sample.key.to_owned(), sample.description())).collect();
-    let description = json!({ "ca_file": absolute(ca_file), "issuers": issuers });
+    let description = json!({ "ca_file": absolute(ca_file), "issuers": issuers, "jobs": jobs });
     let text = serde_json::to_vec_pretty(&description)?;
     files::write(&args.data.join("emulate.json"), &text, files::PRIVATE)?;
     Ok(())

@@ -49,8 +49,39 @@ pub(super) fn all(emulator: &Emulator) -> [Sample; 4] {
     [on_github, on_gitlab, of_gke(emulator), of_aks(emulator)]
 }
 
+/// Two more jobs of GitHub Actions, which no credential of the samples fits.
+pub(super) struct Misfits {
+    /// On another branch.
+    pub(super) feature: Sample,
+    /// With a token that has expired.
+    pub(super) expired: TokenRequest,
+}
+
+impl Misfits {
+    pub(super) fn register(emulator: &Emulator) -> Self {
+        let feature =
+            github::Job { git_ref: "refs/heads/feature/login".to_owned(), ..github::Job::default() };
+        let expired = github::Job { lifetime: -600, ..github::Job::default() };
+        let github = emulator.github();
+        Self {
+            feature: of_github(emulator, github.register("feature", feature.clone()), &feature),
+            expired: github.register("expired", expired),
+        }
+    }
+
+    /// The jobs of GitHub for scripts, which have to append the audience: `main` is the first of the samples.
+    pub(super) fn description(&self, main: &Sample) -> Value {
+        let job = |job: &TokenRequest| json!({ "url": job.url, "token": job.token });
+        json!({
+            "main": job(&main.request),
+            "feature": job(&self.feature.request),
+            "expired": job(&self.expired),
+        })
+    }
+}
+
 /// A job of GitHub Actions that was registered already.
-pub(super) fn of_github(emulator: &Emulator, request: TokenRequest, job: &github::Job) -> Sample {
+fn of_github(emulator: &Emulator, request: TokenRequest, job: &github::Job) -> Sample {
     let github = emulator.github();
     Sample {
         key: "github",

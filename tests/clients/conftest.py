@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev_broker import DevBroker
 from sdk import CLIENTS, Client
+from stage import Stage
 
 # Settings of the person who runs the tests: other credentials, a region (which changes the host), a proxy.
 FOREIGN = ("AZURE_", "MSAL_", "IDENTITY_", "IMDS_", "MSI_", "REGION_NAME", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -22,12 +22,12 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="session")
-def broker(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
-    running = DevBroker(tmp_path_factory.mktemp("ficus"))
+def broker(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    running = Stage(tmp_path_factory.mktemp("ficus"))
     # Replaces the system's roots: from here on clients trust the self-made CA and no other.
     environment.setenv("REQUESTS_CA_BUNDLE", running.ca_file)
     yield running
-    assert running.stop() == 0, "ficus dev did not end well after Ctrl-C"
+    assert running.stop() == [0, 0], "the broker or the platforms did not end well after Ctrl-C"
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.__name__)

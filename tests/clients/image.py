@@ -13,7 +13,7 @@ from typing import Any
 
 import certifi
 
-from dev_broker import REPOSITORY, binary
+from stage import REPOSITORY, binary
 
 # What programs written in Rust may need of debian:bookworm-slim: its C library, and libgcc_s for unwinding.
 BASE_LIBRARIES = {"libc.so.6", "libm.so.6", "libgcc_s.so.1"}

@@ -19,7 +19,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
 from msal import ConfidentialClientApplication
 
-from dev_broker import Request
+from stage import Request
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dev_broker import DevBroker
+from stage import Stage
 from sdk import Client, msal_instance_discovery
 from tokens import unverified
 
@@ -20,7 +20,7 @@ WRONG_SUBJECT = (
 EXPIRED = "AADSTS700024: Client assertion is not within its valid time range. Current time: "
 
 
-def test_a_token_for_each_resource_from_one_assertion(broker: DevBroker, client: Client) -> None:
+def test_a_token_for_each_resource_from_one_assertion(broker: Stage, client: Client) -> None:
     # SDKs keep an assertion for minutes and present it for every resource.
     assertion = broker.assertion()
     for scope, audience in ((VAULT, "https://vault.azure.net"), (ORDERS, "a1b2c3d4-00a1-4a00-8000-00000000a001")):
@@ -35,7 +35,7 @@ def test_a_token_for_each_resource_from_one_assertion(broker: DevBroker, client:
     ("job", "text"), [("feature", WRONG_SUBJECT), ("expired", EXPIRED)], ids=["subject", "expired"]
 )
 def test_a_refusal_is_readable_and_ends_with_a_right_assertion(
-    broker: DevBroker, client: Client, job: str, text: str
+    broker: Stage, client: Client, job: str, text: str
 ) -> None:
     minted = broker.minted()
     wrong = broker.assertion(job)
@@ -51,7 +51,7 @@ def test_a_refusal_is_readable_and_ends_with_a_right_assertion(
     assert broker.minted() == [*minted, unverified(good.token)["uti"]]
 
 
-def test_a_resource_keeps_its_trailing_slash(broker: DevBroker, client: Client) -> None:
+def test_a_resource_keeps_its_trailing_slash(broker: Stage, client: Client) -> None:
     # This identity has no role on the database, so that the text shows which resource was understood.
     minted = broker.minted()
     assertion = broker.assertion()
@@ -68,19 +68,19 @@ def test_a_resource_keeps_its_trailing_slash(broker: DevBroker, client: Client) 
     assert good.token, good.error
 
 
-def test_the_newline_of_a_token_file_does_no_harm(broker: DevBroker, client: Client) -> None:
+def test_the_newline_of_a_token_file_does_no_harm(broker: Stage, client: Client) -> None:
     [outcome] = client(broker.request(), [f"{broker.assertion()}\n"])
     assert outcome.token, outcome.error
 
 
-def test_the_tenant_by_its_domain(broker: DevBroker, client: Client) -> None:
+def test_the_tenant_by_its_domain(broker: Stage, client: Client) -> None:
     [outcome] = client(broker.request(tenant="contoso.example"), [broker.assertion()])
     assert outcome.token, outcome.error
     assert unverified(outcome.token)["tid"] == broker.tenant_id
 
 
 @pytest.mark.parametrize("tenant", [None, "contoso.example"])
-def test_msal_may_ask_us_whether_we_are_an_authority(broker: DevBroker, tenant: str | None) -> None:
+def test_msal_may_ask_us_whether_we_are_an_authority(broker: Stage, tenant: str | None) -> None:
     [outcome] = msal_instance_discovery(broker.request(tenant=tenant), [broker.assertion()])
     assert outcome.token, outcome.error
     assert unverified(outcome.token)["tid"] == broker.tenant_id

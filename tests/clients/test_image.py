@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev_broker import REPOSITORY
+from stage import REPOSITORY
 from image import Image, instructions
 
 DATA = "/var/lib/ficus/data"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dev_broker import DevBroker
+from stage import Stage
 from sdk import workload_identity
 from tokens import discovery, verify
 
@@ -12,7 +12,7 @@ OID = "a1b2c3d4-0001-4a00-8000-00000000b001"
 ORDERS_API = "a1b2c3d4-00a1-4a00-8000-00000000a001"
 
 
-def mint(broker: DevBroker, scope: str) -> str:
+def mint(broker: Stage, scope: str) -> str:
     [outcome] = workload_identity(broker.request(scope=scope), [broker.assertion()])
     assert outcome.token, outcome.error
     return outcome.token
@@ -29,7 +29,7 @@ def check_times_and_id(claims: dict[str, Any], *, lifetime: int) -> None:
     assert isinstance(identifier, str) and len(identifier) == 22
 
 
-def test_a_v1_token_on_rsa(broker: DevBroker) -> None:
+def test_a_v1_token_on_rsa(broker: Stage) -> None:
     issuer = f"{broker.authority}/{broker.tenant_id}/"
     audience = "https://vault.azure.net"
     token = mint(broker, "https://vault.azure.net/.default")
@@ -55,7 +55,7 @@ def test_a_v1_token_on_rsa(broker: DevBroker) -> None:
     }
 
 
-def test_a_v2_token_on_an_elliptic_curve(broker: DevBroker) -> None:
+def test_a_v2_token_on_an_elliptic_curve(broker: Stage) -> None:
     issuer = discovery(broker)["issuer"]
     assert issuer == f"{broker.authority}/{broker.tenant_id}/v2.0"
     token = mint(broker, "api://orders-api/.default")

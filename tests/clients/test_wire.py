@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from dev_broker import DevBroker
+from stage import Stage
 from tokens import unverified
 
 NEVER_STORED = {
@@ -20,7 +20,7 @@ NEVER_STORED = {
 }
 
 
-def exchange(broker: DevBroker, assertion: str, headers: dict[str, str] | None = None) -> requests.Response:
+def exchange(broker: Stage, assertion: str, headers: dict[str, str] | None = None) -> requests.Response:
     request = broker.request()
     form = {
         "grant_type": "client_credentials",
@@ -40,7 +40,7 @@ def check_headers(response: requests.Response) -> None:
     assert "www-authenticate" not in response.headers
 
 
-def test_a_grant(broker: DevBroker) -> None:
+def test_a_grant(broker: Stage) -> None:
     before = int(time.time())
     response = exchange(broker, broker.assertion())
     after = int(time.time())
@@ -58,7 +58,7 @@ def test_a_grant(broker: DevBroker) -> None:
     assert ends - after - 1 <= body["expires_in"] <= ends - before - 1
 
 
-def test_a_refusal(broker: DevBroker) -> None:
+def test_a_refusal(broker: Stage) -> None:
     minted = broker.minted()
     correlation = str(uuid.uuid4())
     asked = {"client-request-id": correlation, "return-client-request-id": "true"}
@@ -90,6 +90,6 @@ def test_a_refusal(broker: DevBroker) -> None:
     assert exchange(broker, broker.assertion()).status_code == 200
 
 
-def test_only_the_self_made_authority_vouches_for_the_broker(broker: DevBroker) -> None:
+def test_only_the_self_made_authority_vouches_for_the_broker(broker: Stage) -> None:
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(broker.authority, verify=broker.emulator_ca_file, timeout=10)

@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import requests
 
-from dev_broker import DevBroker
+from stage import Stage
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Verified:
     claims: dict[str, Any]
 
 
-def discovery(broker: DevBroker) -> dict[str, Any]:
+def discovery(broker: Stage) -> dict[str, Any]:
     url = f"{broker.authority}/{broker.tenant_id}/v2.0/.well-known/openid-configuration"
     response = requests.get(url, timeout=10)
     assert response.status_code == 200, response.text
@@ -26,7 +26,7 @@ def discovery(broker: DevBroker) -> dict[str, Any]:
     return document
 
 
-def verify(broker: DevBroker, token: str, *, algorithm: str, issuer: str, audience: str) -> Verified:
+def verify(broker: Stage, token: str, *, algorithm: str, issuer: str, audience: str) -> Verified:
     """No leeway: a token is valid the moment it arrives."""
     trust = ssl.create_default_context(cafile=broker.ca_file)
     # The default from Python 3.13 on, which is stricter about the CA's extensions.

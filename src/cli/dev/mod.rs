@@ -15,14 +15,13 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
 use super::broker::{Broker, Listeners, Parts};
-use super::samples::{self, Sample};
+use super::samples::{self, Misfits, Sample};
 use super::serve::Stop;
 use super::{Failure, output, runtime, settle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::Problems;
-use crate::emulator::github::Job;
-use crate::emulator::{self, Emulator, TokenRequest};
+use crate::emulator::{self, Emulator};
 use crate::files;
 use crate::net::TlsSettings;
 use crate::trust::{Overrides, PrivateHosts, Source};
@@ -88,10 +87,7 @@ pub(super) struct Stage {
     data: PathBuf,
     /// Workloads that credentials name, one on each platform; the first is a GitHub job on the main branch.
     samples: [Sample; 4],
-    /// A GitHub job on another branch.
-    feature: Sample,
-    /// One with a token that has expired.
-    expired: TokenRequest,
+    misfits: Misfits,
 }
 
 pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
@@ -131,7 +127,7 @@ async fn demonstrate(stage: &Stage) -> Result<(), Failure> {
             output::print(&show::granted_briefly(index + 1, sample, &granted, stage));
         }
     }
-    let refused = job::exchange(stage, &stage.feature, TARGETS[0]).await?;
+    let refused = job::exchange(stage, &stage.misfits.feature, TARGETS[0]).await?;
     output::print(&show::refused(stage, &refused));
     output::print(&show::lines_to_paste(stage));
     Ok(())
@@ -159,13 +155,10 @@ async fn start(args: &DevArgs) -> Result<Stage, Failure> {
     let emulator = Emulator::start(settings.real_issuers()).await?;
     emulator.prepare_keys();
     let samples = samples::all(&emulator);
-    let github = emulator.github();
-    let feature = Job { git_ref: "refs/heads/feature/login".to_owned(), ..Job::default() };
-    let feature = samples::of_github(&emulator, github.register("feature", feature.clone()), &feature);
-    let expired = github.register("expired", Job { lifetime: -600, ..Job::default() });
+    let misfits = Misfits::register(&emulator);
     let overrides = overrides(&emulator, &samples)?;
     let broker = Broker::start(listeners, Parts { config, directory, overrides, clock: Clock::system() })?;
-    Ok(Stage { broker, emulator, data: args.data.clone(), samples, feature, expired })
+    Ok(Stage { broker, emulator, data: args.data.clone(), samples, misfits })
 }
 
 /// The configuration of the sample, with everything below the data folder.
@@ -234,7 +227,6 @@ impl Stage {
                 (sample.key.to_owned(), facts)
             })
             .collect();
-        let job = |job: &TokenRequest| json!({ "url": job.url, "token": job.token });
         let description = json!({
             "authority": self.broker.public_url(),
             "operations": format!("http://{}", self.broker.ops_address()),
@@ -244,7 +236,7 @@ impl Stage {
             "ca_file": absolute(&self.ca_file())?,
             "audit_file": absolute(&self.audit_file())?,
             "emulator_ca_file": absolute(&self.emulator_ca_file())?,
-            "jobs": { "main": job(&self.samples[0].request), "feature": job(&self.feature.request), "expired": job(&self.expired) },
+            "jobs": self.misfits.description(&self.samples[0]),
             "issuers": issuers,
         });
         let text = serde_json::to_vec_pretty(&description)?;

@@ -1,0 +1,206 @@
+"""The real broker beside the real emulated platforms: `ficus serve` and `ficus emulate`, each a process of its own, over TLS
+on free ports. The directory is the shipped sample, and tests may edit the files of one that they started themselves."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAMPLES = REPOSITORY / "config" / "directory"
+TENANT = "11111111-1111-1111-1111-111111111111"
+CLIENT = "a1b2c3d4-0001-4a00-8000-00000000c001"
+VAULT = "https://vault.azure.net/.default"
+AUDIENCE = "api://AzureADTokenExchange"
+GITHUB = "https://token.actions.githubusercontent.com"
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+# Nothing listens there, so that this issuer's keys can't be had: port 1 needs privileges, and nobody takes it.
+UNREACHABLE = "https://127.0.0.1:1"
+UNREACHABLE_CLIENT = "a1b2c3d4-00ff-4a00-8000-00000000c0ff"
+EXTRA_RECORDS = f"""
+[[identity]]
+name = "app-whose-issuer-is-down"
+kind = "application"
+client_id = "{UNREACHABLE_CLIENT}"
+principal_id = "a1b2c3d4-00ff-4a00-8000-00000000b0ff"
+
+  [[identity.federated_credential]]
+  name = "down"
+  issuer = "{UNREACHABLE}"
+  subject = "anybody"
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks for, and where."""
+
+    authority: str
+    tenant: str
+    client_id: str
+    scope: str
+
+
+class Process:
+    """A running `ficus`, its output in a file."""
+
+    def __init__(self, *arguments: str, log: Path) -> None:
+        self._name = f"ficus {arguments[0]}"
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen([binary(), *arguments], stdout=output, stderr=subprocess.STDOUT)
+
+    def wait_until(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not holds():
+            code = self._process.poll()
+            assert code is None, f"{self._name} ended with {code} before it {what}:\n{self.output()}"
+            assert time.monotonic() < deadline, f"after {START_SECONDS} s no {self._name} that {what}:\n{self.output()}"
+            time.sleep(0.02)
+
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """Stops it as Ctrl-C does; the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+
+class Stage:
+    """Platforms and broker, up and ready."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._processes: list[Process] = []
+        self.tenant_id = TENANT
+        self.client_id = CLIENT
+        self.directory = folder / "config" / "directory"
+        self.ca_file = str(folder / "data" / "tls" / "ca.pem")
+        self._audit_file = folder / "data" / "audit.jsonl"
+        self._operations = ""
+        try:
+            platforms = self._emulate(folder)
+            self.emulator_ca_file: str = platforms["ca_file"]
+            self.issuer: str = platforms["issuers"]["github"]["issuer"]
+            self._jobs: dict[str, dict[str, str]] = platforms["jobs"]
+            self.authority = self._serve(folder)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _emulate(self, folder: Path) -> dict[str, Any]:
+        data = folder / "platforms"
+        process = Process("emulate", "--listen", "127.0.0.1:0", "--data", str(data), log=folder / "emulate.txt")
+        self._processes.append(process)
+        process.wait_until("is up", lambda: "Ctrl-C stops." in process.output())
+        description: dict[str, Any] = json.loads((data / "emulate.json").read_text())
+        return description
+
+    def _serve(self, folder: Path) -> str:
+        port, operations = free_ports(2)
+        authority = f"https://localhost:{port}"
+        self.directory.mkdir(parents=True)
+        for sample in SAMPLES.glob("*.toml"):
+            (self.directory / sample.name).write_text(sample.read_text().replace(GITHUB, self.issuer))
+        (self.directory / "extra.toml").write_text(EXTRA_RECORDS)
+        configuration = folder / "config" / "ficus.toml"
+        configuration.write_text(
+            f"""public_url = "{authority}"
+            listen = {{ address = "127.0.0.1:{port}", ops_address = "127.0.0.1:{operations}" }}
+            keys = {{ path = "../data/keys", create = true }}
+            [[tenant]]
+            id = "{TENANT}"
+            domain = "contoso.example"
+            [[issuer]]
+            url = "{self.issuer}"
+            ca_file = "{self.emulator_ca_file}"
+            allow_private_network = true
+            [[issuer]]
+            url = "{UNREACHABLE}"
+            allow_private_network = true
+            ca_file = "{self.emulator_ca_file}"
+            """
+        )
+        process = Process("serve", "--config", str(configuration), log=folder / "serve.txt")
+        self._processes.append(process)
+        self._operations = f"http://127.0.0.1:{operations}"
+        process.wait_until("is ready", lambda: self.ready())
+        return authority
+
+    def ready(self) -> bool:
+        try:
+            return requests.get(f"{self._operations}/readyz", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def request(
+        self, *, scope: str = VAULT, tenant: str | None = None, client_id: str | None = None
+    ) -> Request:
+        """The sample's request, changed where a test says so."""
+        return Request(self.authority, tenant or self.tenant_id, client_id or self.client_id, scope)
+
+    def assertion(self, job: str = "main") -> str:
+        """A fresh token of the emulated GitHub, fetched as a job fetches it. `unreachable` is of an issuer that is down."""
+        if job == "unreachable":
+            return of_unreachable_issuer()
+        response = requests.get(
+            f"{self._jobs[job]['url']}&audience=api%3A%2F%2FAzureADTokenExchange",
+            headers={"Authorization": f"Bearer {self._jobs[job]['token']}"},
+            verify=self.emulator_ca_file,
+            timeout=10,
+        )
+        response.raise_for_status()
+        value: str = response.json()["value"]
+        return value
+
+    def minted(self) -> list[str]:
+        """The `uti` of every token that was handed out. A grant's record is written before its token leaves, so one
+        that is not here was never answered."""
+        records = (json.loads(line) for line in self._audit_file.read_text().splitlines(True) if line.endswith("\n"))
+        return [record["uniqueTokenIdentifier"] for record in records if record["outcome"] == "granted"]
+
+    def stop(self) -> list[int]:
+        """Stops both; their exit codes."""
+        return [process.stop() for process in reversed(self._processes)]
+
+
+def of_unreachable_issuer() -> str:
+    """An assertion whose signature nobody can check, since the keys can't be had."""
+    now = int(time.time())
+    header = {"alg": "RS256", "kid": "1", "typ": "JWT"}
+    claims = {"iss": UNREACHABLE, "sub": "anybody", "aud": AUDIENCE, "iat": now, "exp": now + 600}
+    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), bytes(256)]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago: the broker's public URL has to be known before it starts."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def binary() -> Path:
+    """FICUS_BIN, else what `cargo build` makes."""
+    target = REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target")
+    binary = Path(os.environ.get("FICUS_BIN", target / "debug" / "ficus")).absolute()
+    assert binary.is_file(), f"{binary} is not there: run `cargo build`, or name the binary in FICUS_BIN"
+    return binary
