@@ -144,14 +144,12 @@ fn rsa_jwk(pair: &RsaKeyPair, certificate: &CertificateDer<'_>) -> Jwk {
     }
 }
 
-/// From an uncompressed point: 4, then both coordinates.
+/// From an uncompressed point: 4, then both coordinates. It says nothing of its `use`: fastapi-azure-auth takes every key
+/// that does for an RSA key, and fails.
 fn ec_jwk(point: &[u8]) -> Jwk {
     let (x, y) = point[1..].split_at((point.len() - 1) / 2);
     Jwk {
-        common: CommonParameters {
-            public_key_use: Some(PublicKeyUse::Signature),
-            ..CommonParameters::default()
-        },
+        common: CommonParameters::default(),
         algorithm: AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
             key_type: EllipticCurveKeyType::EC,
             curve: EllipticCurve::P256,

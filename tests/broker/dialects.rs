@@ -224,3 +224,87 @@ fn records_and_metrics_tell_the_dialect() {
         }
     });
 }
+
+/// What clients add without being asked: parameters (MSAL JS, MSAL Python, MSAL.NET, azure-identity, google-auth), headers, query strings.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("client_info", "1"),
+    ("x-client-SKU", "msal.js.node"),
+    ("x-client-VER", "5.6.0"),
+    ("x-client-OS", "linux"),
+    ("x-client-CPU", "x64"),
+    ("x-ms-lib-capability", "retry-after, h429"),
+    ("x-client-current-telemetry", "5|771,2,,,|,"),
+    ("x-client-last-telemetry", "5|0|||0,0"),
+    ("client-request-id", "not a GUID"),
+    ("claims", "{\"access_token\":{\"xms_cc\":{\"values\":[\"CP1\"]}}}"),
+    ("fmi_path", "a/b"),
+    ("options", "{\"userProject\":\"1\"}"),
+    ("redirect_uri", "https://other.example"),
+    ("nonce", "\u{e9}\u{0}\r\n"),
+    ("", "nameless"),
+];
+const HEADERS: &[(&str, &str)] = &[
+    ("x-client-sku", "MSAL.Python"),
+    ("x-client-current-telemetry", "4|730,2|"),
+    ("x-ms-client-request-id", "also not a GUID"),
+    ("client-request-id", "\"quoted\""),
+    ("return-client-request-id", "perhaps"),
+    ("x-ms-pkeyauth", "1.0"),
+    ("accept", "text/html"),
+    ("accept-language", "de"),
+    ("origin", "https://page.example"),
+    ("cookie", "fpc=1; buid=2"),
+    ("x-forwarded-for", "192.0.2.1"),
+    ("x-forwarded-host", "other.example"),
+    ("x-http-method-override", "DELETE"),
+    ("authorization", "Bearer e30.e30."),
+    ("proxy-authorization", "Basic Yzpw"),
+    ("metadata", "true"),
+    ("dpop", "e30.e30."),
+    ("user-agent", ""),
+];
+const QUERIES: &[&str] = &[
+    "?",
+    "?client-request-id=a1b2c3d4-0001-4a00-8000-00000000c001",
+    "?api-version=1.0&scope=https%3A%2F%2Fother%2F.default&client_id=other&grant_type=password",
+    "?client_assertion=a.b.c&client_assertion=d.e.f&client_secret=s",
+    "?%zz&&=&a=%00",
+];
+
+/// Nothing of it changes what is decided: neither a grant nor a refusal, one by one and all together.
+#[test]
+fn what_nobody_asked_for_changes_no_verdict() {
+    shared(|world| async move {
+        for dialect in [Dialect::V2, Dialect::V1, Dialect::Rfc8693] {
+            for (form, expected) in [
+                (world.request(), None),
+                (world.request().with("client_id", ROLELESS), Some(501_051)),
+                (world.request().without("client_assertion"), Some(7_000_216)),
+            ] {
+                let verdict = |reply: &Reply| {
+                    let code = reply.body["error_codes"][0].as_u64();
+                    assert_eq!(reply.status == 200, code.is_none(), "{:?}", reply.body);
+                    code
+                };
+                let everything =
+                    HEADERS.iter().fold(form.clone(), |form, (name, value)| form.header(name, value));
+                let everything =
+                    PARAMETERS.iter().fold(everything, |form, (name, value)| form.with(name, value));
+                let mut variants: Vec<Form> = vec![everything.clone()];
+                variants.extend(PARAMETERS.iter().map(|(name, value)| form.clone().with(name, value)));
+                for variant in &variants {
+                    let reply = variant.send_in(world, dialect).await;
+                    assert_eq!(verdict(&reply), expected, "{dialect:?} {:?}", variant.fields);
+                }
+                for (name, value) in HEADERS {
+                    let reply = form.clone().header(name, value).send_in(world, dialect).await;
+                    assert_eq!(verdict(&reply), expected, "{dialect:?} {name}");
+                }
+                for query in QUERIES {
+                    let reply = everything.send_to(world, dialect, query).await;
+                    assert_eq!(verdict(&reply), expected, "{dialect:?} {query}");
+                }
+            }
+        }
+    });
+}

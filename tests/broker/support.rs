@@ -359,13 +359,18 @@ impl Form {
     }
 
     pub async fn send_in(&self, world: &World, dialect: Dialect) -> Reply {
+        self.send_to(world, dialect, "").await
+    }
+
+    /// With a query string behind the path.
+    pub async fn send_to(&self, world: &World, dialect: Dialect, query: &str) -> Reply {
         let url = match dialect {
             Dialect::V1 => world.token_url_v1(&self.tenant),
             Dialect::V2 | Dialect::Rfc8693 => world.token_url(&self.tenant),
         };
         let mut request = world
             .client
-            .post(url)
+            .post(format!("{url}{query}"))
             .header("content-type", "application/x-www-form-urlencoded")
             .body(self.in_dialect(dialect).body());
         for (name, value) in &self.headers {
