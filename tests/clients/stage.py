@@ -2,12 +2,14 @@
 on free ports. The directory is the shipped sample, and tests may edit the files of one that they started themselves."""
 
 import base64
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,18 @@ class Request:
     tenant: str
     client_id: str
     scope: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the program that uses a client gets: a token, or a text to show."""
+
+    token: str | None
+    error: str
+
+
+# Presents the assertions one after the other in one process.
+Client = Callable[[Request, list[str]], list[Outcome]]
 
 
 class Process:
@@ -172,8 +186,22 @@ class Stage:
     def minted(self) -> list[str]:
         """The `uti` of every token that was handed out. A grant's record is written before its token leaves, so one
         that is not here was never answered."""
-        records = (json.loads(line) for line in self._audit_file.read_text().splitlines(True) if line.endswith("\n"))
-        return [record["uniqueTokenIdentifier"] for record in records if record["outcome"] == "granted"]
+        return [record["uniqueTokenIdentifier"] for record in self._records() if record["outcome"] == "granted"]
+
+    def attempts(self, assertion: str, *, expected: int) -> int:
+        """How often an assertion was decided on. The record of a refusal may come after its answer, so this waits until
+        there are as many as expected; there may be more."""
+        digest = hashlib.sha256(assertion.encode()).hexdigest()
+
+        def count() -> int:
+            return sum(record.get("assertion", {}).get("digest") == digest for record in self._records())
+
+        self._processes[-1].wait_until(f"recorded {expected} attempts", lambda: count() >= expected)
+        return count()
+
+    def _records(self) -> list[dict[str, Any]]:
+        lines = self._audit_file.read_text().splitlines(True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def stop(self) -> list[int]:
         """Stops both; their exit codes."""
@@ -184,7 +212,9 @@ def of_unreachable_issuer() -> str:
     """An assertion whose signature nobody can check, since the keys can't be had."""
     now = int(time.time())
     header = {"alg": "RS256", "kid": "1", "typ": "JWT"}
-    claims = {"iss": UNREACHABLE, "sub": "anybody", "aud": AUDIENCE, "iat": now, "exp": now + 600}
+    # No two alike, so that the record tells them apart.
+    token_id = str(uuid.uuid4())
+    claims = {"iss": UNREACHABLE, "sub": "anybody", "aud": AUDIENCE, "iat": now, "exp": now + 600, "jti": token_id}
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), bytes(256)]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
