@@ -37,6 +37,8 @@ EXPIRED = Refusal(
     {},
 )
 
+# MSAL reads the tenant's discovery document before it asks for a token, and tells nothing of an answer that is none.
+UNRESOLVED = "endpoints_resolution_error: See https://aka.ms/msal.js.errors#endpoints_resolution_error for details"
 UNKNOWN_TENANT = Refusal(
     "invalid_request",
     90002,
@@ -49,6 +51,10 @@ UNKNOWN_TENANT = Refusal(
         "msal_oidc": "ValueError: Unable to get OIDC authority configuration for <authority>/<tenant>/v2.0 because its "
         "OIDC Discovery endpoint is unavailable at <authority>/<tenant>/v2.0/.well-known/openid-configuration  Also "
         "please double check your tenant name or GUID is correct.",
+        "node_workload_identity": f"CredentialUnavailableError: {UNRESOLVED}",
+        "node_client_assertion": f"CredentialUnavailableError: {UNRESOLVED}",
+        "msal_node": f"ClientAuthError: {UNRESOLVED}",
+        "msal_node_oidc": f"ClientAuthError: {UNRESOLVED}",
     },
 )
 
@@ -60,12 +66,16 @@ ISSUER_UNAVAILABLE = Refusal(
     {
         "msal": "MsalServiceError: HTTP Error: 503",
         "msal_oidc": "MsalServiceError: HTTP Error: 503",
+        "openid_client": "ClientError: unexpected HTTP response status code",
     },
 )
 
 AZURE_IDENTITY = """Microsoft Entra ID error '($error) $description'
 Content: {"error":"$error","error_description":"$description","error_codes":[$code],"timestamp":"<time>",\
 "trace_id":"<id>","correlation_id":"<id>","error_uri":"<authority>/error?code=$code"}"""
+MSAL_JS = (
+    "$error: Error(s): $code - Timestamp: <time> - Description: $description - Correlation ID: <id> - Trace ID: <id>"
+)
 # Where a client shows our text, by its name.
 FRAMES = {
     "workload_identity": f"ClientAuthenticationError: {AZURE_IDENTITY}",
@@ -81,6 +91,11 @@ To mitigate this issue, please refer to the troubleshooting guidelines here at \
 https://aka.ms/azsdk/python/identity/defaultazurecredential/troubleshoot.""",
     "msal": "$description",
     "msal_oidc": "$description",
+    "node_workload_identity": f"AuthenticationRequiredError: {MSAL_JS}",
+    "node_client_assertion": f"AuthenticationRequiredError: {MSAL_JS}",
+    "msal_node": f"ServerError: {MSAL_JS}",
+    "msal_node_oidc": f"ServerError: {MSAL_JS}",
+    "openid_client": "ResponseBodyError: server responded with an error in the response body ($error: $description)",
 }
 
 

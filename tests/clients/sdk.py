@@ -19,6 +19,7 @@ from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
 from msal import ConfidentialClientApplication
 from msal.exceptions import MsalServiceError
 
+import npm
 from stage import Client, Outcome, Request
 
 
@@ -122,4 +123,5 @@ CLIENTS: tuple[Client, ...] = (
     default_credential,
     msal,
     msal_oidc,
+    *npm.CLIENTS,
 )

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+import npm
 import sdk
 from golden import EXPIRED, ISSUER_UNAVAILABLE, UNKNOWN_TENANT, WRONG_SUBJECT, Refusal, masked, shown
 from stage import UNREACHABLE_CLIENT, Client, Outcome, Request, Stage
@@ -21,6 +22,8 @@ PATIENT: tuple[Client, ...] = (
     sdk.workload_identity,
     sdk.client_assertion,
     sdk.default_credential,
+    npm.node_workload_identity,
+    npm.node_client_assertion,
 )
 
 
@@ -101,6 +104,19 @@ def test_msal_may_ask_us_whether_we_are_an_authority(broker: Stage, tenant: str 
     [outcome] = sdk.msal_instance_discovery(broker.request(tenant=tenant), [broker.assertion()])
     assert outcome.token, outcome.error
     assert unverified(outcome.token)["tid"] == broker.tenant_id
+
+
+def test_openid_client_finds_us_by_our_issuer(broker: Stage) -> None:
+    [outcome] = npm.openid_client_discovery(broker.request(), [broker.assertion()])
+    assert outcome.token, outcome.error
+    for tenant, text in (
+        # Its document names the issuer with the tenant's GUID.
+        ("contoso.example", "ClientError: discovered metadata issuer does not match the expected issuer"),
+        # The body of an error that is no token endpoint's is not read.
+        (ABSENT_TENANT, "ClientError: unexpected HTTP response status code"),
+    ):
+        [refused] = npm.openid_client_discovery(broker.request(tenant=tenant), [broker.assertion()])
+        assert refused == Outcome(None, text)
 
 
 def test_an_issuer_that_is_down(
