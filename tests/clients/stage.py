@@ -30,6 +30,7 @@ STOP_SECONDS = 20.0
 # Nothing listens there, so that this issuer's keys can't be had: port 1 needs privileges, and nobody takes it.
 UNREACHABLE = "https://127.0.0.1:1"
 UNREACHABLE_CLIENT = "a1b2c3d4-00ff-4a00-8000-00000000c0ff"
+REPORTS_API = "a1b2c3d4-00a2-4a00-8000-00000000a002"
 EXTRA_RECORDS = f"""
 [[identity]]
 name = "app-whose-issuer-is-down"
@@ -41,6 +42,16 @@ principal_id = "a1b2c3d4-00ff-4a00-8000-00000000b0ff"
   name = "down"
   issuer = "{UNREACHABLE}"
   subject = "anybody"
+
+# What validators that don't know curves need: a v2.0 token signed with RSA.
+[[resource]]
+name = "reports-api"
+client_id = "{REPORTS_API}"
+identifier_uris = ["api://reports-api"]
+scope = "/apis/reports"
+token_version = 2
+signing_algorithm = "RS256"
+assignment_required = false
 """
 
 
