@@ -12,13 +12,13 @@ use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
 use crate::clock::{Clock, Stopwatch, UnixTime, random};
+use crate::domain::asked::Asked;
 use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::authorize;
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::matching;
 use crate::domain::refusal::{Outage, Refusal};
-use crate::domain::resource::Target;
 use crate::metrics::{Dialect, Metrics, Stage};
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
@@ -29,10 +29,8 @@ use observed::Observed;
 pub struct TokenRequest {
     /// The tenant as the path names it.
     pub tenant: String,
-    /// `client_id` as presented.
-    pub client: String,
-    /// The resource asked for. Whether it exists is answered only to who has been matched.
-    pub target: Target,
+    /// The identity and the resource. Whether that exists is answered only to who has been matched.
+    pub asked: Asked,
     /// The external token, trimmed.
     pub assertion: String,
 }
@@ -84,12 +82,12 @@ impl Exchange {
     pub async fn exchange(
         &self,
         tenant: &str,
-        request: Result<TokenRequest, Refusal>,
+        request: &Result<TokenRequest, Refusal>,
         call: &Call,
     ) -> Result<Token, Refusal> {
         let watch = Stopwatch::start();
         let mut seen = Observed::new(tenant, call, self.clock.now(), &self.metrics);
-        let decision = match &request {
+        let decision = match request {
             Ok(request) => self.decide(request, &mut seen).await,
             Err(refusal) => Err(refusal.clone()),
         };
@@ -114,14 +112,12 @@ impl Exchange {
         seen.enter(Stage::Parse);
         let snapshot = self.snapshot.load_full();
         let directory = &snapshot.directory;
-        seen.directory(directory, &request.target);
+        seen.asked(directory, &request.asked);
 
         // Who is asked for. The resource's syntax has been checked by its type; its existence comes much later.
         let tenant = directory.tenant(&request.tenant)?;
-        let identity = tenant
-            .identity(&request.client, &request.tenant)
-            .inspect_err(|_| seen.client(&request.client))?;
-        seen.identity(tenant, identity);
+        let (identity, target) = request.asked.resolve(tenant, &request.tenant)?;
+        seen.resolved(tenant, identity, &target);
 
         // What the assertion looks like; of what it says, only the issuer may be used.
         let assertion = UnverifiedAssertion::parse(&request.assertion, self.assertion_limit)?;
@@ -151,7 +147,7 @@ impl Exchange {
         seen.enter(Stage::Match);
         let matched = matching::find(tenant, identity, &verified)?;
         seen.matched(&matched);
-        let grant = authorize(&matched, &request.target, &request.tenant)?;
+        let grant = authorize(&matched, &target, &request.tenant)?;
         seen.authorized(&grant);
 
         seen.enter(Stage::Mint);

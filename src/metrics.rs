@@ -20,16 +20,22 @@ pub use issuers::IssuerReading;
 pub enum Dialect {
     /// Entra's v2.0 token endpoint.
     EntraV2,
+    /// Entra's v1.0 token endpoint.
+    EntraV1,
+    /// Token exchange of RFC 8693, at the v2.0 endpoint.
+    Rfc8693,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::EntraV2];
+    pub const ALL: [Self; 3] = [Self::EntraV2, Self::EntraV1, Self::Rfc8693];
 
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
             Self::EntraV2 => "entra_v2",
+            Self::EntraV1 => "entra_v1",
+            Self::Rfc8693 => "rfc8693",
         }
     }
 }

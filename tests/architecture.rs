@@ -59,7 +59,7 @@ const PARAMETERS: usize = 5;
 
 /// Functions that may be longer, and why.
 const LONG: [(&str, &str, &str); 2] = [
-    ("wire/aadsts.rs", "render", "one exhaustive table: a match arm for each refusal"),
+    ("wire/aadsts.rs", "said", "one exhaustive table: a match arm for each refusal"),
     ("wire/advice.rs", "advice", "one exhaustive table: a match arm for each refusal"),
 ];
 
@@ -292,7 +292,7 @@ fn lengths_are_found() {
     let tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "x!();\n".repeat(FILE_LINES), function(99));
     finds(lengths, &[("a.rs", &tests)], &[]);
     finds(lengths, &[("a.rs", &"x!();\n".repeat(FILE_LINES + 1))], &["src/a.rs:1: 401 lines"]);
-    finds(lengths, &[("wire/aadsts.rs", &function(3))], &["src/wire/aadsts.rs: render needs no exception"]);
+    finds(lengths, &[("wire/aadsts.rs", &function(3))], &["src/wire/aadsts.rs: said needs no exception"]);
     let many = "fn f<F: Fn(A, B) -> C>(&self, a: [u8; 4], b: (A, B), c: M<K, V>, d: F) -> [u8; 2]\nwhere\n    F: X, {}\n\
         fn g(a: A, b: B, c: C, d: D, e: E,\n f: impl Fn(A) -> B,) -> R;\nfn h() {}";
     finds(lengths, &[("a.rs", many)], &["src/a.rs:4: g has 6 parameters"]);

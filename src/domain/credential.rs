@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ids::Guid;
+use super::refusal::Refusal;
 
 /// Who a token will be for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,13 @@ pub struct Comparison {
     pub subject: bool,
     /// Whether some presented audience is the same bytes.
     pub audience: bool,
+}
+
+impl Identity {
+    /// Refuses one that is switched off.
+    pub fn in_use(&self) -> Result<&Self, Refusal> {
+        if self.enabled { Ok(self) } else { Err(Refusal::ClientDisabled(self.client_id)) }
+    }
 }
 
 impl Credential {

@@ -6,6 +6,7 @@
 //! Deliberately absent: I/O, `async`, clocks, randomness. Time and random bytes are arguments.
 
 pub mod algorithm;
+pub mod asked;
 pub mod assertion;
 pub mod authorize;
 pub mod credential;

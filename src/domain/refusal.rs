@@ -26,6 +26,8 @@ pub enum Refusal {
     GrantType(String),
     /// The scope is not one resource with `/.default`.
     Scope(String),
+    /// The resource is neither a URI nor a client id.
+    ResourceForm(String),
     /// No assertion and no other credential.
     AssertionAbsent,
     /// `common` and the like name no tenant.
@@ -146,6 +148,7 @@ pub enum Reason {
     MissingParameter,
     GrantType,
     Scope,
+    ResourceForm,
     AssertionAbsent,
     TenantAbsent,
     TenantNil,
@@ -181,7 +184,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Method,
         Self::Path,
         Self::BodyTooLarge,
@@ -190,6 +193,7 @@ impl Reason {
         Self::MissingParameter,
         Self::GrantType,
         Self::Scope,
+        Self::ResourceForm,
         Self::AssertionAbsent,
         Self::TenantAbsent,
         Self::TenantNil,
@@ -234,6 +238,7 @@ impl Reason {
             Self::MissingParameter => "missing_parameter",
             Self::GrantType => "grant_type",
             Self::Scope => "scope",
+            Self::ResourceForm => "resource_form",
             Self::AssertionAbsent => "assertion_absent",
             Self::TenantAbsent => "tenant_absent",
             Self::TenantNil => "tenant_nil",
@@ -278,6 +283,7 @@ impl Reason {
             Self::MissingParameter => 900_144,
             Self::GrantType => 70_003,
             Self::Scope => 1_002_012,
+            Self::ResourceForm => 500_012,
             Self::AssertionAbsent => 7_000_216,
             Self::TenantAbsent => 50_059,
             Self::TenantNil => 900_021,
@@ -325,6 +331,7 @@ impl Refusal {
             Self::MissingParameter(_) => Reason::MissingParameter,
             Self::GrantType(_) => Reason::GrantType,
             Self::Scope(_) => Reason::Scope,
+            Self::ResourceForm(_) => Reason::ResourceForm,
             Self::AssertionAbsent => Reason::AssertionAbsent,
             Self::TenantAbsent => Reason::TenantAbsent,
             Self::TenantNil => Reason::TenantNil,

@@ -71,14 +71,18 @@ impl Target {
     /// `/.default` behind it. Only the last `/.default` goes, so `https://host//.default` asks for `https://host/`.
     /// A bare `.default` means Microsoft Graph, as at Entra (reference: entra-token-service.md section 1.2).
     pub fn from_scope(scope: &str) -> Option<Self> {
-        // RFC 6749 section 3.3: printable ASCII without quote and backslash; one scope has no space either.
-        let printable = scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
         if scope == ".default" {
             return Some(Self::Uri("https://graph.microsoft.com".to_owned()));
         }
-        let resource =
-            scope.strip_suffix("/.default").filter(|resource| !resource.is_empty() && printable)?;
-        Some(Guid::parse(resource).map_or_else(|| Self::Uri(resource.to_owned()), Self::Client))
+        scope.strip_suffix("/.default").and_then(Self::from_resource)
+    }
+
+    /// Reads the `resource` of a v1.0 request or of RFC 8693, and the latter's `audience`: a URI or a client id.
+    pub fn from_resource(resource: &str) -> Option<Self> {
+        // RFC 6749 section 3.3, for a scope's sake: printable ASCII without space, quote and backslash.
+        let printable = resource.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+        (printable && !resource.is_empty())
+            .then(|| Guid::parse(resource).map_or_else(|| Self::Uri(resource.to_owned()), Self::Client))
     }
 
     /// `aud` of a v1.0 token: the URI as it was asked for, slash included, or the GUID.
@@ -93,6 +97,21 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_is_a_uri_or_a_client_id() {
+        let uri = |text: &str| Some(Target::Uri(text.to_owned()));
+        for one in ["https://vault.azure.net/", "api://x", "urn:x", "https://x/.default"] {
+            assert_eq!(Target::from_resource(one), uri(one));
+        }
+        let id = "6F0C1d2e-7a41-4b0c-9d3e-1a2b3c4d5e6f";
+        assert_eq!(Target::from_resource(id), Guid::parse(id).map(Target::Client));
+        for wrong in
+            ["", "https://x https://y", " https://x", "https://x\n", "https://x\"", "a\\b", "https://\u{fc}"]
+        {
+            assert_eq!(Target::from_resource(wrong), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn one_resource_with_the_last_default_taken_off() {

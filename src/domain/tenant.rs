@@ -21,6 +21,7 @@ pub struct Tenant {
     /// `iss` of v2.0 tokens.
     pub issuer_v2: Arc<str>,
     identities: HashMap<Guid, Identity>,
+    by_resource_id: HashMap<String, Guid>,
     resources: Vec<Resource>,
     by_uri: HashMap<String, usize>,
     by_client: HashMap<Guid, usize>,
@@ -47,6 +48,7 @@ impl Tenant {
             issuer_v1: issuers.0,
             issuer_v2: issuers.1,
             identities: HashMap::new(),
+            by_resource_id: HashMap::new(),
             resources: Vec::new(),
             by_uri: HashMap::new(),
             by_client: HashMap::new(),
@@ -58,6 +60,9 @@ impl Tenant {
     pub fn add_identity(&mut self, identity: Identity) -> bool {
         let free = !self.identities.contains_key(&identity.client_id);
         if free {
+            if let Some(resource_id) = &identity.resource_id {
+                self.by_resource_id.insert(resource_id.to_ascii_lowercase(), identity.client_id);
+            }
             self.identities.insert(identity.client_id, identity);
         }
         free
@@ -89,10 +94,15 @@ impl Tenant {
         if id.is_some_and(Guid::is_nil) {
             return Err(Refusal::ClientNil);
         }
-        let identity = id
-            .and_then(|id| self.identities.get(&id))
-            .ok_or_else(|| Refusal::ClientUnknown { client: client.to_owned(), tenant: tenant.to_owned() })?;
-        if identity.enabled { Ok(identity) } else { Err(Refusal::ClientDisabled(identity.client_id)) }
+        id.and_then(|id| self.identities.get(&id))
+            .ok_or_else(|| Refusal::ClientUnknown { client: client.to_owned(), tenant: tenant.to_owned() })?
+            .in_use()
+    }
+
+    /// The identity whose client id or resource id this is, enabled or not. ARM's ids have no case.
+    pub fn named(&self, name: &str) -> Option<&Identity> {
+        let id = Guid::parse(name).or_else(|| self.by_resource_id.get(&name.to_ascii_lowercase()).copied());
+        self.identities.get(&id?)
     }
 
     /// Looks a resource up: by client id, by the exact URI, else with one trailing slash more or less.

@@ -80,6 +80,18 @@ impl<'g> TokenClaims<'g> {
     }
 }
 
+impl TokenClaims<'_> {
+    /// `nbf`.
+    pub fn not_before(&self) -> i64 {
+        self.nbf
+    }
+
+    /// `exp`.
+    pub fn expires(&self) -> i64 {
+        self.exp
+    }
+}
+
 /// The unique token identifier: 128 random bits as 22 characters of base64url.
 pub fn unique_token_id(random: [u8; 16]) -> String {
     URL_SAFE_NO_PAD.encode(random)

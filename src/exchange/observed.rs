@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::Call;
 use crate::audit::{Assertion, Outcome, Record, Status};
 use crate::clock::{Stopwatch, UnixTime};
+use crate::domain::asked::Asked;
 use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::Grant;
 use crate::domain::credential::Identity;
@@ -56,16 +57,15 @@ impl<'m> Observed<'m> {
         }
     }
 
-    pub(super) fn directory(&mut self, directory: &Directory, target: &Target) {
+    /// As presented: the tenant may not exist.
+    pub(super) fn asked(&mut self, directory: &Directory, asked: &Asked) {
         self.record.directory_digest = Some(directory.digest().to_owned());
+        self.record.resource = asked.target.as_ref().map(|target| (&*target.audience()).into());
+        self.record.app_id = asked.client.as_deref().map(Into::into);
+    }
+
+    pub(super) fn resolved(&mut self, tenant: &Tenant, identity: &Identity, target: &Target) {
         self.record.resource = Some((&*target.audience()).into());
-    }
-
-    pub(super) fn client(&mut self, client: &str) {
-        self.record.app_id = Some(client.into());
-    }
-
-    pub(super) fn identity(&mut self, tenant: &Tenant, identity: &Identity) {
         self.record.tenant_id = Some(tenant.id.to_string().as_str().into());
         self.record.identity_name = Some(identity.name.clone());
         self.record.app_id = Some(identity.client_id.to_string().as_str().into());

@@ -8,21 +8,22 @@ use hyper::body::Incoming;
 
 use super::Public;
 use crate::domain::refusal::Refusal;
-use crate::exchange::{Call, TokenRequest};
-use crate::metrics::Dialect;
+use crate::exchange::Call;
 use crate::net::{self, BodyError, Peer};
-use crate::wire::{Ids, Surface, discovery, entra, error_page, instance};
+use crate::signing::Token;
+use crate::wire::discovery::Version;
+use crate::wire::{Endpoint, Ids, Surface, TokenCall, discovery, error_page, instance};
 
 /// A path that is served.
 enum Route<'p> {
-    TokenV2(&'p str),
+    Token(Endpoint, &'p str),
     Document(Document<'p>),
 }
 
 /// What can be read.
 enum Document<'p> {
-    Configuration(&'p str),
-    Keys(&'p str),
+    Configuration(Version, &'p str),
+    Keys(Version, &'p str),
     Instance,
     ErrorPage,
 }
@@ -32,12 +33,19 @@ impl<'p> Route<'p> {
     fn of(path: &'p str) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/')?.splitn(6, '/').collect();
         Some(match segments.as_slice() {
-            [tenant, "oauth2", "v2.0", "token"] => Self::TokenV2(tenant),
+            [tenant, "oauth2", "v2.0", "token"] => Self::Token(Endpoint::V2, tenant),
+            [tenant, "oauth2", "token"] => Self::Token(Endpoint::V1, tenant),
             ["common", "discovery", "instance"] => Self::Document(Document::Instance),
-            [tenant, "v2.0", ".well-known", "openid-configuration"] => {
-                Self::Document(Document::Configuration(tenant))
+            // RFC 8414 section 3.1 has the issuer's path behind the well-known one.
+            [tenant, "v2.0", ".well-known", "openid-configuration"]
+            | [".well-known", "oauth-authorization-server", tenant, "v2.0"] => {
+                Self::Document(Document::Configuration(Version::V2, tenant))
             }
-            [tenant, "discovery", "v2.0", "keys"] => Self::Document(Document::Keys(tenant)),
+            [tenant, ".well-known", "openid-configuration"] => {
+                Self::Document(Document::Configuration(Version::V1, tenant))
+            }
+            [tenant, "discovery", "v2.0", "keys"] => Self::Document(Document::Keys(Version::V2, tenant)),
+            [tenant, "discovery", "keys"] => Self::Document(Document::Keys(Version::V1, tenant)),
             ["error"] => Self::Document(Document::ErrorPage),
             _ => return None,
         })
@@ -65,10 +73,13 @@ impl Public {
             return self.wire.refusal(&Refusal::Path, Surface::Token, ids);
         };
         match route {
-            Route::TokenV2(tenant) => {
-                let request = self.token_request(tenant, parts, body).await;
-                let answer = self.token(tenant, request, peer, ids).await;
-                answer.unwrap_or_else(|refusal| self.wire.refusal(&refusal, Surface::Token, ids))
+            Route::Token(endpoint, tenant) => {
+                let call = match self.token_body(parts, body).await {
+                    Ok(body) => TokenCall::read(endpoint, tenant, parts, &body),
+                    Err(refusal) => TokenCall::unread(endpoint, refusal),
+                };
+                let decision = self.token(tenant, &call, peer, ids).await;
+                call.answer(&self.wire, decision, ids)
             }
             Route::Document(_) if parts.method == Method::OPTIONS => self.wire.preflight(ids),
             Route::Document(document) => {
@@ -87,9 +98,12 @@ impl Public {
         let snapshot = self.exchange.snapshot.load();
         let directory = &*snapshot.directory;
         match *document {
-            Document::Configuration(tenant) => discovery::configuration(&self.wire, directory, tenant, ids),
-            Document::Keys(tenant) => {
-                discovery::keys(&self.wire, (directory, tenant), &self.exchange.keys, ids)
+            Document::Configuration(version, tenant) => {
+                discovery::configuration(&self.wire, directory, (version, tenant), ids)
+            }
+            Document::Keys(version, tenant) => {
+                let jwks = discovery::keys(&self.wire, directory, (version, tenant), &self.exchange.keys)?;
+                Ok(self.wire.jwks(&jwks, ids))
             }
             Document::Instance => {
                 instance::discovery(&self.wire, directory, parts.uri.query().unwrap_or_default(), ids)
@@ -100,38 +114,25 @@ impl Public {
 
     /// Answers a token request. Every decision goes through the exchange, so that every one is recorded, also those that
     /// a wrong method or an oversized body ends.
-    async fn token(
-        &self,
-        tenant: &str,
-        request: Result<TokenRequest, Refusal>,
-        peer: Peer,
-        ids: &Ids,
-    ) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn token(&self, tenant: &str, asked: &TokenCall, peer: Peer, ids: &Ids) -> Result<Token, Refusal> {
         let call = Call {
             trace: ids.trace,
             correlation: ids.correlation,
             client: peer.address.ip(),
-            dialect: Dialect::EntraV2,
+            dialect: asked.dialect(),
         };
         let _admitted = self.admit()?;
-        let token = self.exchange.exchange(tenant, request, &call).await?;
-        Ok(entra::success(&self.wire, &token, ids))
+        self.exchange.exchange(tenant, &asked.request, &call).await
     }
 
-    async fn token_request(
-        &self,
-        tenant: &str,
-        parts: &Parts,
-        body: &mut Incoming,
-    ) -> Result<TokenRequest, Refusal> {
+    async fn token_body(&self, parts: &Parts, body: &mut Incoming) -> Result<Bytes, Refusal> {
         check_method(parts, "POST")?;
         let read = net::read(body, self.limits.body, self.limits.header_timeout).await;
-        let body = read.map_err(|error| match error {
+        read.map_err(|error| match error {
             BodyError::TooLarge => Refusal::BodyTooLarge,
             BodyError::TooSlow => Refusal::BodyTooSlow,
             BodyError::Broken => Refusal::Malformed("its body is broken off"),
-        })?;
-        entra::parse(tenant, parts, &body)
+        })
     }
 }
 
@@ -141,10 +142,11 @@ mod tests {
 
     #[test]
     fn paths_have_one_spelling() {
-        assert!(matches!(Route::of("/t/oauth2/v2.0/token"), Some(Route::TokenV2("t"))));
+        assert!(matches!(Route::of("/t/oauth2/v2.0/token"), Some(Route::Token(Endpoint::V2, "t"))));
+        assert!(matches!(Route::of("/t/oauth2/token"), Some(Route::Token(Endpoint::V1, "t"))));
         assert!(matches!(
             Route::of("/COMMON/v2.0/.well-known/openid-configuration"),
-            Some(Route::Document(Document::Configuration("COMMON")))
+            Some(Route::Document(Document::Configuration(Version::V2, "COMMON")))
         ));
         for wrong in [
             "",

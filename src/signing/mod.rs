@@ -89,6 +89,10 @@ pub struct Token {
     pub uti: String,
     /// Seconds that it is valid from now, less one as Entra counts.
     pub expires_in: u32,
+    /// Its `nbf` claim.
+    pub not_before: UnixTime,
+    /// Its `exp` claim.
+    pub expires: UnixTime,
 }
 
 /// There is no key for an algorithm, or the signing failed. It must not leak more than that.
@@ -123,8 +127,8 @@ impl Keys {
         self.ring.load().mint(grant, now, random)
     }
 
-    /// Our JWKS as the keys of one issuer's tokens; all tenants share the keys.
-    pub fn jwks(&self, issuer: &str, now: UnixTime) -> serde_json::Value {
+    /// Our JWKS; all tenants share the keys. With an issuer, as the keys of that issuer's tokens.
+    pub fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {
         self.ring.load().jwks(issuer, now)
     }
 

@@ -31,12 +31,13 @@ pub struct ListedKey {
     pub leaves: Option<UnixTime>,
 }
 
-/// One member of our JWKS: Entra's keys name the issuer whose tokens they sign.
+/// One member of our JWKS: Entra's v2.0 keys name the issuer whose tokens they sign.
 #[derive(Debug, Serialize)]
 struct PublishedKey<'k> {
     #[serde(flatten)]
     jwk: &'k jsonwebtoken::jwk::Jwk,
-    issuer: &'k str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'k str>,
 }
 
 impl KeyRing {
@@ -50,10 +51,11 @@ impl KeyRing {
         let uti = unique_token_id(random);
         let claims = TokenClaims::new(grant, now, &uti);
         let jwt = key.sign(grant.version(), &claims)?;
-        Ok(Token { jwt, uti, expires_in: grant.lifetime() - 1 })
+        let (not_before, expires) = (claims.not_before(), claims.expires());
+        Ok(Token { jwt, uti, expires_in: grant.lifetime() - 1, not_before, expires })
     }
 
-    pub(super) fn jwks(&self, issuer: &str, now: UnixTime) -> serde_json::Value {
+    pub(super) fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {
         let keys: Vec<_> =
             self.published(now).map(|(key, _)| PublishedKey { jwk: key.public(), issuer }).collect();
         serde_json::json!({ "keys": keys })

@@ -8,13 +8,16 @@ use http::StatusCode;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::oauth;
 use crate::domain::refusal::{Outage, Refusal};
 
 /// Where a refusal is given; one code has two names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
-    /// Token endpoints.
+    /// Token endpoints, to Entra's clients.
     Token,
+    /// The token endpoint, to those of RFC 8693.
+    Exchange,
     /// Documents.
     Discovery,
 }
@@ -31,9 +34,18 @@ pub(super) struct Rendered {
 const HOW_TO_MATCH: &str = "Check the federated credential's issuer, subject and audience against the presented token; \
     they are compared byte for byte. https://learn.microsoft.com/entra/workload-id/workload-identity-federation";
 
+/// A refusal in the words of its surface.
+pub(super) fn render(refusal: &Refusal, surface: Surface) -> Rendered {
+    let rendered = said(refusal, surface);
+    match oauth::error(refusal.reason()).filter(|_| surface == Surface::Exchange) {
+        Some((status, error)) => Rendered { status, error, ..rendered },
+        None => rendered,
+    }
+}
+
 /// The whole mapping. Causes that a change of the directory cures are 401: MSAL replays a 400 from its cache for a minute.
 #[expect(clippy::too_many_lines, reason = "one exhaustive table")]
-pub(super) fn render(refusal: &Refusal, surface: Surface) -> Rendered {
+fn said(refusal: &Refusal, surface: Surface) -> Rendered {
     use Refusal as R;
     let bad = |text: String| rendered(StatusCode::BAD_REQUEST, "invalid_request", text);
     let client = |text: String| rendered(StatusCode::UNAUTHORIZED, "invalid_client", text);
@@ -73,6 +85,17 @@ pub(super) fn render(refusal: &Refusal, surface: Surface) -> Rendered {
                 plain(scope)
             ),
         ),
+        R::ResourceForm(resource) => rendered(
+            StatusCode::BAD_REQUEST,
+            "invalid_resource",
+            format!(
+                "The resource name '{}' is not valid. It takes the identifier URI or the client id of one resource.",
+                plain(resource)
+            ),
+        ),
+        R::AssertionAbsent if surface == Surface::Exchange => {
+            bad("'subject_token' is required for the 'token-exchange' grant type.".into())
+        }
         R::AssertionAbsent => {
             bad("'client_assertion' is required for the 'client_credentials' grant type.".into())
         }
@@ -256,6 +279,7 @@ mod tests {
                 Refusal::Method { accepted: "POST", received: said() },
                 Refusal::GrantType(said()),
                 Refusal::Scope(said()),
+                Refusal::ResourceForm(said()),
                 Refusal::TenantForm(said()),
                 Refusal::TenantUnknown(said()),
                 Refusal::ClientUnknown { client: said(), tenant: said() },

@@ -64,9 +64,10 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
         Reason::Method => {
             ("The path exists, but not for this HTTP method.", "token endpoints take POST, documents GET.")
         }
-        Reason::Path => {
-            ("There is nothing at this path.", "the token endpoint is /{tenant}/oauth2/v2.0/token.")
-        }
+        Reason::Path => (
+            "There is nothing at this path.",
+            "the token endpoint is /{tenant}/oauth2/v2.0/token or /{tenant}/oauth2/token.",
+        ),
         Reason::BodyTooLarge => {
             ("The request body is larger than accepted.", "a token request fits into 64 KiB.")
         }
@@ -81,13 +82,20 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
             "A required parameter is missing, or the body is not a form.",
             "the Content-Type is application/x-www-form-urlencoded, and the parameter that the error names is in the body.",
         ),
-        Reason::GrantType => ("The grant type is not served here.", "grant_type is client_credentials."),
+        Reason::GrantType => (
+            "The grant type is not served here.",
+            "grant_type is client_credentials, or RFC 8693's token-exchange at the v2.0 endpoint.",
+        ),
         Reason::Scope => (
             "The scope is not one resource followed by /.default.",
             "scope is the resource's identifier URI with /.default, for example https://vault.azure.net/.default.",
         ),
+        Reason::ResourceForm => (
+            "The resource is neither a URI nor a client id.",
+            "resource (or audience) is the resource's identifier URI, for example https://vault.azure.net, without /.default.",
+        ),
         Reason::AssertionAbsent => (
-            "The request holds no client_assertion.",
+            "The request holds no client_assertion (or subject_token).",
             "the token file or variable of your platform is not empty when it is read.",
         ),
         Reason::TenantAbsent => (

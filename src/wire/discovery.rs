@@ -16,6 +16,7 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 
 use super::response::{Ids, Wire};
+use super::rfc8693;
 use crate::domain::directory::Directory;
 use crate::domain::refusal::Refusal;
 use crate::domain::tenant::Tenant;
@@ -61,6 +62,25 @@ type Metadata = ProviderMetadata<
     CoreSubjectIdentifierType,
 >;
 
+/// Of a document: v1.0 and v2.0 have issuers of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// `/{tenant}/.well-known/openid-configuration`.
+    V1,
+    /// `/{tenant}/v2.0/.well-known/openid-configuration`.
+    V2,
+}
+
+impl Version {
+    /// What it adds to a path.
+    fn segment(self) -> &'static str {
+        match self {
+            Self::V1 => "",
+            Self::V2 => "/v2.0",
+        }
+    }
+}
+
 /// Whose document is asked for.
 enum Owner<'d> {
     Tenant(&'d Tenant),
@@ -86,38 +106,46 @@ impl Owner<'_> {
         }
     }
 
-    fn issuer(&self, wire: &Wire) -> String {
-        match self {
-            Self::Tenant(tenant) => tenant.issuer_v2.to_string(),
-            Self::Shared(_) => format!("{}/{{tenantid}}/v2.0", wire.public_url),
+    fn issuer(&self, wire: &Wire, version: Version) -> String {
+        match (self, version) {
+            (Self::Tenant(tenant), Version::V1) => tenant.issuer_v1.to_string(),
+            (Self::Tenant(tenant), Version::V2) => tenant.issuer_v2.to_string(),
+            (Self::Shared(_), Version::V1) => format!("{}/{{tenantid}}/", wire.public_url),
+            (Self::Shared(_), Version::V2) => format!("{}/{{tenantid}}/v2.0", wire.public_url),
         }
     }
 }
 
-/// The v2.0 OpenID configuration of a tenant.
+/// The OpenID configuration of a tenant, which is its RFC 8414 metadata, too.
 pub fn configuration(
     wire: &Wire,
     directory: &Directory,
-    tenant: &str,
+    (version, tenant): (Version, &str),
     ids: &Ids,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let owner = owner(directory, tenant)?;
-    let metadata = metadata(wire, &owner).map_err(|_| Refusal::Path)?;
+    let metadata = metadata(wire, &owner, version).map_err(|_| Refusal::Path)?;
     Ok(wire.document(&metadata, DOCUMENT_MAX_AGE, ids))
 }
 
-/// Our keys, as those of a tenant's issuer.
+/// Our keys; those of v2.0 name the tenant's issuer.
 pub fn keys(
     wire: &Wire,
-    (directory, tenant): (&Directory, &str),
+    directory: &Directory,
+    (version, tenant): (Version, &str),
     keys: &Keys,
-    ids: &Ids,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+) -> Result<serde_json::Value, Refusal> {
     let owner = owner(directory, tenant)?;
-    Ok(wire.document(&keys.jwks(&owner.issuer(wire), wire.clock.now()), wire.jwks_max_age, ids))
+    let issuer = (version == Version::V2).then(|| owner.issuer(wire, version));
+    Ok(keys.jwks(issuer.as_deref(), wire.clock.now()))
 }
 
-fn metadata(wire: &Wire, owner: &Owner<'_>) -> Result<Metadata, openidconnect::url::ParseError> {
+fn metadata(
+    wire: &Wire,
+    owner: &Owner<'_>,
+    version: Version,
+) -> Result<Metadata, openidconnect::url::ParseError> {
+    let v = version.segment();
     let base = format!("{}/{}", wire.public_url, owner.segment());
     let keys_base = match owner {
         Owner::Tenant(_) => base.clone(),
@@ -135,30 +163,42 @@ fn metadata(wire: &Wire, owner: &Owner<'_>) -> Result<Metadata, openidconnect::u
         cloud_instance_name: host(&wire.public_url).to_owned(),
         tenant_region_scope: None,
     };
+    let (mut methods, mut grants) =
+        (vec![CoreClientAuthMethod::PrivateKeyJwt], vec![CoreGrantType::ClientCredentials]);
+    if version == Version::V2 {
+        // Token exchange, whose clients say who they are and prove nothing but the subject token.
+        methods.push(CoreClientAuthMethod::None);
+        grants.push(CoreGrantType::Extension(rfc8693::GRANT.to_owned()));
+    }
     let metadata = Metadata::new(
-        IssuerUrl::new(owner.issuer(wire))?,
+        IssuerUrl::new(owner.issuer(wire, version))?,
         // Never served, but MSAL refuses a document without it.
-        AuthUrl::new(format!("{base}/oauth2/v2.0/authorize"))?,
-        JsonWebKeySetUrl::new(format!("{keys_base}/discovery/v2.0/keys"))?,
+        AuthUrl::new(format!("{base}/oauth2{v}/authorize"))?,
+        JsonWebKeySetUrl::new(format!("{keys_base}/discovery{v}/keys"))?,
         response_types.map(ResponseTypes::new).to_vec(),
         vec![CoreSubjectIdentifierType::Pairwise],
         vec![CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256, CoreJwsSigningAlgorithm::EcdsaP256Sha256],
         additions,
     );
     Ok(metadata
-        .set_token_endpoint(Some(TokenUrl::new(format!("{base}/oauth2/v2.0/token"))?))
-        .set_token_endpoint_auth_methods_supported(Some(vec![CoreClientAuthMethod::PrivateKeyJwt]))
-        .set_grant_types_supported(Some(vec![CoreGrantType::ClientCredentials]))
+        .set_token_endpoint(Some(TokenUrl::new(format!("{base}/oauth2{v}/token"))?))
+        .set_token_endpoint_auth_methods_supported(Some(methods))
+        .set_grant_types_supported(Some(grants))
         .set_scopes_supported(Some(vec![Scope::new("openid".to_owned())]))
         .set_request_uri_parameter_supported(Some(false))
         .set_claims_supported(Some(
-            [
-                "aud", "iss", "iat", "nbf", "exp", "azp", "azpacr", "idtyp", "oid", "roles", "sub", "tid",
-                "uti", "ver",
-            ]
-            .map(|name| CoreClaimName::new(name.to_owned()))
-            .to_vec(),
+            claims(version).into_iter().map(|name| CoreClaimName::new(name.to_owned())).collect(),
         )))
+}
+
+/// What tokens of a version say.
+fn claims(version: Version) -> Vec<&'static str> {
+    let client: &[_] = match version {
+        Version::V1 => &["appid", "appidacr", "idp"],
+        Version::V2 => &["azp", "azpacr"],
+    };
+    [&["aud", "iss", "iat", "nbf", "exp"], client, &["idtyp", "oid", "roles", "sub", "tid", "uti", "ver"]]
+        .concat()
 }
 
 /// Host and port of an authority.

@@ -2,21 +2,18 @@
 
 use std::borrow::Cow;
 
-/// The parameters of one form, each there once; without `Debug`, because one of them is a token. Parameters without a value count as absent (RFC 6749 section 3.2).
+/// The parameters of one form; without `Debug`, because one of them is a token. Parameters without a value count as absent
+/// (RFC 6749 section 3.2).
+#[derive(Default)]
 pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-/// Why a body is not a form that we read.
+/// A percent sign without two hex digits, or bytes that are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// A name occurs twice.
-    Repeated,
-    /// A percent sign without two hex digits, or bytes that are not UTF-8.
-    Encoding,
-}
+pub(super) struct BrokenEncoding;
 
 impl<'a> Form<'a> {
     /// Reads a body.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, BrokenEncoding> {
         let mut pairs = Vec::with_capacity(8);
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
@@ -25,23 +22,34 @@ impl<'a> Form<'a> {
             };
             pairs.push((decode(name)?, decode(value)?));
         }
-        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|two| two[0] == two[1]) {
-            return Err(Fault::Repeated);
-        }
         Ok(Self(pairs))
+    }
+
+    /// Whether some name occurs more than once, the one that may occur twice more than twice.
+    pub(super) fn repeats(&self, twice: Option<&str>) -> bool {
+        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        names.chunk_by(|a, b| a == b).any(|same| same.len() > 1 + usize::from(same.first().copied() == twice))
     }
 
     /// The value of a parameter that is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_ref())
+        self.all(name).next()
+    }
+
+    /// The values of a parameter, less those that are empty.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_ref())
     }
 }
 
-fn decode(text: &[u8]) -> Result<Cow<'_, str>, Fault> {
+/// Decodes one name or value.
+pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, BrokenEncoding> {
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| Fault::Encoding);
+        return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| BrokenEncoding);
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -50,13 +58,13 @@ fn decode(text: &[u8]) -> Result<Cow<'_, str>, Fault> {
             b'+' => (tail, bytes.push(b' ')),
             b'%' => {
                 let (high, low) = (tail.first().and_then(digit), tail.get(1).and_then(digit));
-                let (Some(high), Some(low)) = (high, low) else { return Err(Fault::Encoding) };
+                let (Some(high), Some(low)) = (high, low) else { return Err(BrokenEncoding) };
                 (&tail[2..], bytes.push(high << 4 | low))
             }
             byte => (tail, bytes.push(*byte)),
         };
     }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Fault::Encoding)
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| BrokenEncoding)
 }
 
 fn digit(byte: &u8) -> Option<u8> {
@@ -81,13 +89,23 @@ mod tests {
         assert_eq!(form.get("b"), Some("x y z\u{e9}"));
         assert_eq!((form.get("c"), form.get("d"), form.get("ab")), (None, None, Some("2")));
         assert_eq!(form.get("e"), Some("a;b=c"));
-        for repeated in ["a=1&a=1", "a=1&%61=2", "a&a", "x=&x="] {
-            assert_eq!(Form::parse(repeated.as_bytes()).err(), Some(Fault::Repeated), "{repeated}");
-        }
         for broken in [&b"a=%"[..], b"a=%z1", b"a=%1", b"%=1", b"a=%ff", b"a=\xff"] {
-            assert_eq!(Form::parse(broken).err(), Some(Fault::Encoding), "{broken:?}");
+            assert_eq!(Form::parse(broken).err(), Some(BrokenEncoding), "{broken:?}");
         }
         assert!(Form::parse(&b"&".repeat(100_000)).is_ok());
+    }
+
+    #[test]
+    fn one_name_may_occur_twice_and_no_other() {
+        let repeats = |body: &'static str, twice| Form::parse(body.as_bytes()).ok().unwrap().repeats(twice);
+        for repeated in ["a=1&a=1", "b=1&a=1&%61=2", "a&a", "a=&a="] {
+            assert!(repeats(repeated, None) && repeats(repeated, Some("b")), "{repeated}");
+            assert!(!repeats(repeated, Some("a")), "{repeated}");
+        }
+        assert!(repeats("a=1&a=2&a=3", Some("a")));
+        assert!(!repeats("a=1&b=1&c", None));
+        let form = Form::parse(b"a=1&b=2&a=&a=3").ok().unwrap();
+        assert_eq!(form.all("a").collect::<Vec<_>>(), ["1", "3"]);
     }
 
     proptest! {

@@ -3,11 +3,15 @@
 mod aadsts;
 mod advice;
 pub mod discovery;
-pub mod entra;
+mod entra;
 mod form;
 pub mod instance;
+mod oauth;
 mod response;
+mod rfc8693;
+mod token;
 
 pub use aadsts::Surface;
 pub use advice::{advice, error_page};
 pub use response::{Ids, Wire};
+pub use token::{Endpoint, TokenCall};

@@ -131,6 +131,11 @@ impl Wire {
         response
     }
 
+    /// Our keys.
+    pub fn jwks(&self, keys: &serde_json::Value, ids: &Ids) -> Response<Full<Bytes>> {
+        self.document(keys, self.jwks_max_age, ids)
+    }
+
     /// Tells a browser's page that it may read our documents.
     pub fn preflight(&self, ids: &Ids) -> Response<Full<Bytes>> {
         let mut response =

@@ -17,7 +17,16 @@ fn configuration(tenant: &str) -> String {
     format!("/{tenant}/v2.0/.well-known/openid-configuration")
 }
 
-/// The whole document; `keys` is whose keys it points at.
+fn configuration_v1(tenant: &str) -> String {
+    format!("/{tenant}/.well-known/openid-configuration")
+}
+
+/// Where the configuration of v2.0 is, by OpenID Connect and by RFC 8414.
+fn configurations(tenant: &str) -> [String; 2] {
+    [configuration(tenant), format!("/.well-known/oauth-authorization-server/{tenant}/v2.0")]
+}
+
+/// The whole document of v2.0; `keys` is whose keys it points at.
 fn document(world: &World, segment: &str, issuer: &str, keys: &str) -> Value {
     let authority = &world.authority;
     json!({
@@ -25,8 +34,8 @@ fn document(world: &World, segment: &str, issuer: &str, keys: &str) -> Value {
         "authorization_endpoint": format!("{authority}/{segment}/oauth2/v2.0/authorize"),
         "token_endpoint": format!("{authority}/{segment}/oauth2/v2.0/token"),
         "jwks_uri": format!("{authority}/{keys}/discovery/v2.0/keys"),
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
+        "grant_types_supported": ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
         "scopes_supported": ["openid"],
         "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
         "subject_types_supported": ["pairwise"],
@@ -40,6 +49,22 @@ fn document(world: &World, segment: &str, issuer: &str, keys: &str) -> Value {
             "aud", "iss", "iat", "nbf", "exp", "azp", "azpacr", "idtyp", "oid", "roles", "sub", "tid", "uti", "ver"
         ],
     })
+}
+
+/// The same of v1.0.
+fn document_v1(world: &World, segment: &str, issuer: &str, keys: &str) -> Value {
+    let authority = &world.authority;
+    let mut document = document(world, segment, issuer, keys);
+    document["authorization_endpoint"] = json!(format!("{authority}/{segment}/oauth2/authorize"));
+    document["token_endpoint"] = json!(format!("{authority}/{segment}/oauth2/token"));
+    document["jwks_uri"] = json!(format!("{authority}/{keys}/discovery/keys"));
+    document["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt"]);
+    document["grant_types_supported"] = json!(["client_credentials"]);
+    document["claims_supported"] = json!([
+        "aud", "iss", "iat", "nbf", "exp", "appid", "appidacr", "idp", "idtyp", "oid", "roles", "sub", "tid",
+        "uti", "ver"
+    ]);
+    document
 }
 
 /// Checks that an answer is a public document with these headers and no others.
@@ -71,6 +96,7 @@ fn a_tenants_document_is_the_same_however_it_is_asked_for() {
     wide(|world| async move {
         let issuer = format!("{}/{LETTERS}/v2.0", world.authority);
         let expected = document(world, LETTERS, &issuer, LETTERS);
+        let expected_v1 = document_v1(world, LETTERS, &format!("{}/{LETTERS}/", world.authority), LETTERS);
         let upper = LETTERS.to_ascii_uppercase();
         for tenant in
             [LETTERS, &upper, "abcdefAB-1234-4abc-8def-abcdefabcdef", "adatum.example", "ADATUM.Example"]
@@ -83,9 +109,14 @@ fn a_tenants_document_is_the_same_however_it_is_asked_for() {
                 "?%zz",
                 "?tenant=common&issuer=https://evil",
             ] {
-                let reply = world.get(&format!("{}{query}", configuration(tenant))).await;
+                for path in configurations(tenant) {
+                    let reply = world.get(&format!("{path}{query}")).await;
+                    is_public(&reply, 86_400);
+                    assert_eq!(reply.body, expected, "{path}{query}");
+                }
+                let reply = world.get(&format!("{}{query}", configuration_v1(tenant))).await;
                 is_public(&reply, 86_400);
-                assert_eq!(reply.body, expected, "{tenant}{query}");
+                assert_eq!(reply.body, expected_v1, "{tenant}{query}");
             }
         }
     });
@@ -114,6 +145,7 @@ fn headers_of_the_request_do_not_move_the_document_to_another_host() {
 fn common_and_organizations_name_the_issuer_by_a_template_and_the_keys_of_common() {
     shared(|world| async move {
         let issuer = format!("{}/{{tenantid}}/v2.0", world.authority);
+        let issuer_v1 = format!("{}/{{tenantid}}/", world.authority);
         for (asked, segment) in [
             ("common", "common"),
             ("Common", "common"),
@@ -121,17 +153,26 @@ fn common_and_organizations_name_the_issuer_by_a_template_and_the_keys_of_common
             ("ORGANIZATIONS", "organizations"),
         ] {
             for query in ["", "?", "?a=b"] {
-                let reply = world.get(&format!("{}{query}", configuration(asked))).await;
+                for path in configurations(asked) {
+                    let reply = world.get(&format!("{path}{query}")).await;
+                    is_public(&reply, 86_400);
+                    assert_eq!(reply.body, document(world, segment, &issuer, "common"), "{path}{query}");
+                }
+                let reply = world.get(&format!("{}{query}", configuration_v1(asked))).await;
                 is_public(&reply, 86_400);
-                assert_eq!(reply.body, document(world, segment, &issuer, "common"), "{asked}{query}");
+                assert_eq!(reply.body, document_v1(world, segment, &issuer_v1, "common"), "{asked}{query}");
             }
         }
     });
 }
 
 #[test]
-fn the_issuer_is_the_authority_and_the_iss_of_v2_tokens() {
+fn the_issuers_are_the_authority_and_the_iss_of_tokens() {
     shared(|world| async move {
+        let v1 = world.get(&configuration_v1(TENANT)).await.body;
+        let token = world.request().send(world).await.token().to_owned();
+        assert_eq!(verify(world, &token, VAULT).await.claims["iss"], v1["issuer"]);
+        assert_eq!(v1["issuer"], format!("{}/{TENANT}/", world.authority));
         let document = world.get(&configuration(TENANT)).await.body;
         let issuer = document["issuer"].as_str().unwrap();
         let reply = world.request().with("scope", &format!("{API}/.default")).send(world).await;
@@ -150,6 +191,8 @@ fn a_tenant_that_sets_its_issuer_publishes_that() {
     wide(|world| async move {
         let published = world.get(&configuration(CUSTOM)).await.body;
         assert_eq!(published, document(world, CUSTOM, CUSTOM_V2, CUSTOM));
+        let published = world.get(&configuration_v1(CUSTOM)).await.body;
+        assert_eq!(published, document_v1(world, CUSTOM, CUSTOM_V1, CUSTOM));
         let keys = world.get(&format!("/{CUSTOM}/discovery/v2.0/keys")).await.body;
         assert!(keys["keys"].as_array().unwrap().iter().all(|key| key["issuer"] == CUSTOM_V2), "{keys}");
     });
@@ -172,7 +215,14 @@ fn what_names_no_tenant_has_no_documents() {
             ("", "invalid_request", 900_023),
             ("00000000-0000-0000-0000-000000000000", "invalid_request", 900_021),
         ] {
-            for path in [configuration(tenant), format!("/{tenant}/discovery/v2.0/keys")] {
+            let mut paths = vec![
+                configuration(tenant),
+                configuration_v1(tenant),
+                format!("/{tenant}/discovery/v2.0/keys"),
+                format!("/{tenant}/discovery/keys"),
+            ];
+            paths.extend(configurations(tenant));
+            for path in paths {
                 let reply = world.get(&path).await;
                 reply.refused(400, error, code);
                 assert_eq!(reply.headers.get("access-control-allow-origin"), None, "{path}");
@@ -207,7 +257,10 @@ fn documents_take_no_other_method() {
         let instance = "/common/discovery/instance".to_owned();
         let paths = [
             configuration(TENANT),
+            configuration_v1(TENANT),
+            configurations(TENANT)[1].clone(),
             format!("/{TENANT}/discovery/v2.0/keys"),
+            format!("/{TENANT}/discovery/keys"),
             instance,
             "/error?code=50027".to_owned(),
         ];
@@ -265,6 +318,11 @@ fn there_is_nothing_at_other_paths() {
             configuration(TENANT).replace("v2.0", "%762.0"),
             configuration(TENANT).replace("v2.0", "v3.0"),
             format!("/{TENANT}/discovery/v2.0/keys/x"),
+            format!("/{TENANT}/discovery/keys/x"),
+            "/.well-known/oauth-authorization-server".to_owned(),
+            format!("/.well-known/oauth-authorization-server/{TENANT}"),
+            format!("{}/", configurations(TENANT)[1]),
+            format!("/{TENANT}/v2.0/.well-known/oauth-authorization-server"),
             format!("/{TENANT}/discovery/instance"),
             format!("/{TENANT}/oauth2/v2.0/authorize"),
             "/Common/discovery/instance".to_owned(),
@@ -290,6 +348,26 @@ async fn keys(world: &World, tenant: &str) -> (Value, Value) {
     };
     assert_eq!(keys.len(), 2);
     (of("RSA"), of("EC"))
+}
+
+#[test]
+fn v1_has_the_same_keys_and_none_names_an_issuer() {
+    shared(|world| async move {
+        let (rsa, ec) = keys(world, TENANT).await;
+        for tenant in [TENANT, "common", "organizations"] {
+            let reply = world.get(&format!("/{tenant}/discovery/keys")).await;
+            is_public(&reply, 3600);
+            let mut expected = vec![rsa.clone(), ec.clone()];
+            for key in &mut expected {
+                key.as_object_mut().unwrap().remove("issuer");
+            }
+            for key in reply.body["keys"].as_array().unwrap() {
+                let position = expected.iter().position(|other| other == key);
+                expected.remove(position.unwrap_or_else(|| panic!("{tenant}: {key}")));
+            }
+            assert!(expected.is_empty(), "{tenant}: {expected:?}");
+        }
+    });
 }
 
 fn members(value: &Value) -> BTreeSet<&str> {

@@ -52,16 +52,24 @@ impl Attempt {
     }
 
     async fn send(&self, world: &World) -> Reply {
+        self.send_in(world, Dialect::V2).await
+    }
+
+    async fn send_in(&self, world: &World, dialect: Dialect) -> Reply {
         let keys = world.emulator.github().keys();
         let assertion = keys[usize::from(self.foreign_key)].sign(&self.header, &self.claims);
         let absent = !self.form.fields.iter().any(|(name, _)| name == "client_assertion");
         let form =
             if absent { self.form.clone() } else { self.form.clone().with("client_assertion", &assertion) };
+        let url = match dialect {
+            Dialect::V1 => world.token_url_v1(&form.tenant),
+            Dialect::V2 | Dialect::Rfc8693 => world.token_url(&form.tenant),
+        };
         let request = world
             .client
-            .request(self.method.clone(), world.token_url(&form.tenant))
+            .request(self.method.clone(), url)
             .header("content-type", self.content_type)
-            .body(form.body() + &self.body_end);
+            .body(form.in_dialect(dialect).body() + &self.body_end);
         Reply::of(request.send().await.unwrap()).await
     }
 }
@@ -122,6 +130,8 @@ const CASES: &[Case] = &[
     Case(401, "invalid_grant", 501_051, "no role", |a| a.set("client_id", ROLELESS)),
 ];
 
+const DIALECTS: [Dialect; 3] = [Dialect::V2, Dialect::V1, Dialect::Rfc8693];
+
 impl Case {
     fn apply(&self, attempt: &mut Attempt, world: &World) {
         (self.4)(attempt);
@@ -131,39 +141,59 @@ impl Case {
     }
 
     #[track_caller]
-    fn expect(&self, reply: &Reply, what: &str) {
-        let Self(status, error, code, name, _) = self;
+    fn expect(&self, reply: &Reply, dialect: Dialect, what: &str) {
+        let (status, error, code) = self.expected(dialect);
         assert_eq!(
             (reply.status, &reply.body["error"]),
-            (*status, &json!(error)),
-            "{what} {name}: {:?}",
+            (status, &json!(error)),
+            "{dialect:?}, {what} {}: {:?}",
+            self.3,
             reply.body
         );
-        reply.refused(*status, error, *code);
+        reply.refused(status, error, code);
+    }
+
+    /// The same in all dialects, but for what only v2.0 has, and for OAuth's names (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
+    fn expected(&self, dialect: Dialect) -> (u16, &'static str, u32) {
+        let Self(status, error, code, ..) = *self;
+        let (error, code) = match (dialect, code) {
+            (Dialect::V1 | Dialect::Rfc8693, 1_002_012) => ("invalid_resource", 500_012),
+            _ => (error, code),
+        };
+        match (dialect, error) {
+            (Dialect::Rfc8693, "unauthorized_client") => (401, "invalid_client", code),
+            (Dialect::Rfc8693, "invalid_client") => (400, "invalid_request", code),
+            (Dialect::Rfc8693, "invalid_resource" | "invalid_grant") => (400, "invalid_target", code),
+            _ => (status, error, code),
+        }
     }
 }
 
 #[test]
 fn each_fault_alone_is_refused_and_the_honest_request_granted_before_and_after() {
     shared(|world| async move {
-        for case in CASES {
-            assert_eq!(world.request().send(world).await.status, 200);
-            let mut attempt = Attempt::honest(world);
-            case.apply(&mut attempt, world);
-            case.expect(&attempt.send(world).await, "alone");
+        for dialect in DIALECTS {
+            for case in CASES {
+                assert_eq!(world.request().send_in(world, dialect).await.status, 200);
+                let mut attempt = Attempt::honest(world);
+                case.apply(&mut attempt, world);
+                case.expect(&attempt.send_in(world, dialect).await, dialect, "alone");
+            }
+            assert_eq!(world.request().send_in(world, dialect).await.status, 200);
         }
-        assert_eq!(world.request().send(world).await.status, 200);
     });
 }
 
 #[test]
 fn of_several_faults_the_first_in_the_order_is_answered() {
     shared(|world| async move {
-        // From the last fault to the first, each added to all those before it.
-        let mut attempt = Attempt::honest(world);
-        for case in CASES.iter().rev() {
-            case.apply(&mut attempt, world);
-            case.expect(&attempt.send(world).await, "with all later faults");
+        for dialect in DIALECTS {
+            // From the last fault to the first, each added to all those before it.
+            let mut attempt = Attempt::honest(world);
+            for case in CASES.iter().rev() {
+                case.apply(&mut attempt, world);
+                case.expect(&attempt.send_in(world, dialect).await, dialect, "with all later faults");
+            }
         }
     });
 }

@@ -166,6 +166,10 @@ impl World {
         format!("{}/{tenant}/oauth2/v2.0/token", self.authority)
     }
 
+    pub fn token_url_v1(&self, tenant: &str) -> String {
+        format!("{}/{tenant}/oauth2/token", self.authority)
+    }
+
     /// Every audit line so far.
     pub fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("data/audit.jsonl")).unwrap();
@@ -316,11 +320,54 @@ impl Form {
     }
 
     pub async fn send(&self, world: &World) -> Reply {
+        self.send_in(world, Dialect::V2).await
+    }
+}
+
+/// How a request is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    V2,
+    V1,
+    Rfc8693,
+}
+
+pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+impl Form {
+    /// The same request in another dialect. What has no counterpart there becomes a fault of the same kind.
+    pub fn in_dialect(&self, dialect: Dialect) -> Self {
+        let put = |name: &str, value: &str| match (dialect, name) {
+            (Dialect::V1 | Dialect::Rfc8693, "scope") => {
+                ("resource", value.strip_suffix("/.default").unwrap_or("not one").to_owned())
+            }
+            (Dialect::Rfc8693, "client_assertion") => ("subject_token", value.to_owned()),
+            (Dialect::Rfc8693, "client_assertion_type") => {
+                ("subject_token_type", value.replace(JWT_BEARER, JWT_TYPE))
+            }
+            (Dialect::Rfc8693, "grant_type") => {
+                ("grant_type", value.replace("client_credentials", TOKEN_EXCHANGE))
+            }
+            _ => ("", value.to_owned()),
+        };
+        let fields = self.fields.iter().map(|(name, value)| {
+            let (other, value) = put(name, value);
+            (if other.is_empty() { name.clone() } else { other.to_owned() }, value)
+        });
+        Self { fields: fields.collect(), ..self.clone() }
+    }
+
+    pub async fn send_in(&self, world: &World, dialect: Dialect) -> Reply {
+        let url = match dialect {
+            Dialect::V1 => world.token_url_v1(&self.tenant),
+            Dialect::V2 | Dialect::Rfc8693 => world.token_url(&self.tenant),
+        };
         let mut request = world
             .client
-            .post(world.token_url(&self.tenant))
+            .post(url)
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(self.body());
+            .body(self.in_dialect(dialect).body());
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
