@@ -24,15 +24,14 @@ const ask = async (middleware, token, claims) => {
   }
 };
 
-const express_oauth2_jwt_bearer = ({ base }) => ({ token, audience, issuer }) =>
-  ask(auth({ issuerBaseURL: base, audience, issuer }), token, (request) => request.auth.payload);
+const express_oauth2_jwt_bearer = () => ({ token, audience, base }) =>
+  ask(auth({ issuerBaseURL: base, audience }), token, (request) => request.auth.payload);
 
-const passport_azure_ad = ({ base }) => ({ token, audience, issuer }) => {
+const passport_azure_ad = () => ({ token, audience, base }) => {
   const options = {
     identityMetadata: `${base}/.well-known/openid-configuration`,
     clientID: audience,
     audience,
-    issuer,
     // Or every refusal reads "cannot verify token"; and its log would go where the outcomes go.
     loggingNoPII: false,
     loggingLevel: "fatal",
