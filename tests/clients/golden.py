@@ -1,7 +1,7 @@
 """What a person sees of a refusal through each client: whole texts, in which ids and times are replaced."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 
 from stage import Client, Request
@@ -12,12 +12,14 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.0000000)?Z")
 
 @dataclass(frozen=True)
 class Refusal:
-    """One of the broker's. `hidden` has what is seen through clients that don't show its text, by their names."""
+    """One of the broker's.
+
+    `otherwise` has what is seen through clients that don't show its text in their frame, by name."""
 
     error: str
     code: int
     text: str
-    hidden: dict[str, str]
+    otherwise: dict[str, str]
 
 
 WRONG_SUBJECT = Refusal(
@@ -59,6 +61,7 @@ UNKNOWN_TENANT = Refusal(
 )
 
 # These look at the status of a 5xx and throw its body away.
+OPENID_5XX = "ClientError: unexpected HTTP response status code"
 ISSUER_UNAVAILABLE = Refusal(
     "temporarily_unavailable",
     50166,
@@ -66,8 +69,15 @@ ISSUER_UNAVAILABLE = Refusal(
     {
         "msal": "MsalServiceError: HTTP Error: 503",
         "msal_oidc": "MsalServiceError: HTTP Error: 503",
-        "openid_client": "ClientError: unexpected HTTP response status code",
+        "openid_client": OPENID_5XX,
+        "openid_client_exchange": OPENID_5XX,
     },
+)
+# MSAL for Node answers in our place until the time is over that the broker said.
+MSAL_JS_AGAIN = "ServerError: $code: $description"
+ISSUER_STILL_UNAVAILABLE = replace(
+    ISSUER_UNAVAILABLE,
+    otherwise={**ISSUER_UNAVAILABLE.otherwise, "msal_node": MSAL_JS_AGAIN, "msal_node_oidc": MSAL_JS_AGAIN},
 )
 
 AZURE_IDENTITY = """Microsoft Entra ID error '($error) $description'
@@ -76,6 +86,7 @@ Content: {"error":"$error","error_description":"$description","error_codes":[$co
 MSAL_JS = (
     "$error: Error(s): $code - Timestamp: <time> - Description: $description - Correlation ID: <id> - Trace ID: <id>"
 )
+OPENID_ERROR = "ResponseBodyError: server responded with an error in the response body"
 # Where a client shows our text, by its name.
 FRAMES = {
     "workload_identity": f"ClientAuthenticationError: {AZURE_IDENTITY}",
@@ -95,7 +106,9 @@ https://aka.ms/azsdk/python/identity/defaultazurecredential/troubleshoot.""",
     "node_client_assertion": f"AuthenticationRequiredError: {MSAL_JS}",
     "msal_node": f"ServerError: {MSAL_JS}",
     "msal_node_oidc": f"ServerError: {MSAL_JS}",
-    "openid_client": "ResponseBodyError: server responded with an error in the response body ($error: $description)",
+    "openid_client": f"{OPENID_ERROR} ($error: $description)",
+    # RFC 8693 knows no other error for a subject token that is not accepted.
+    "openid_client_exchange": f"{OPENID_ERROR} (invalid_request: $description)",
 }
 
 
@@ -103,7 +116,7 @@ def shown(client: Client, refusal: Refusal) -> str:
     """What is seen of it through a client."""
     name = client.__name__
     description = f"AADSTS{refusal.code}: {refusal.text} Trace ID: <id> Correlation ID: <id> Timestamp: <time>"
-    frame = Template(refusal.hidden.get(name, FRAMES[name]))
+    frame = Template(refusal.otherwise.get(name, FRAMES[name]))
     return frame.substitute(error=refusal.error, code=refusal.code, description=description)
 
 

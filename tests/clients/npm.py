@@ -67,13 +67,19 @@ def msal_node_oidc(request: Request, assertions: list[str]) -> list[Outcome]:
 
 
 def openid_client(request: Request, assertions: list[str]) -> list[Outcome]:
-    return _client("openid_client.js", "configured", request, assertions)
+    return _client("openid_client.js", "credentials", request, assertions)
+
+
+def openid_client_exchange(request: Request, assertions: list[str]) -> list[Outcome]:
+    return _client("openid_client.js", "exchange", request, assertions)
 
 
 def openid_client_discovery(request: Request, assertions: list[str]) -> list[Outcome]:
-    """Not among the others, because it knows a tenant by its GUID alone: it refuses a document that names another
-    issuer than the one it was asked for."""
-    return _client("openid_client.js", "discovered", request, assertions)
+    return _client("openid_client.js", "credentials_discovery", request, assertions)
+
+
+def openid_client_exchange_discovery(request: Request, assertions: list[str]) -> list[Outcome]:
+    return _client("openid_client.js", "exchange_discovery", request, assertions)
 
 
 # Every one that takes whatever names a tenant.
@@ -83,4 +89,7 @@ CLIENTS: tuple[Client, ...] = (
     msal_node,
     msal_node_oidc,
     openid_client,
+    openid_client_exchange,
 )
+# Those that know a tenant by its GUID alone: they refuse a document that names another issuer than the one asked for.
+STRICT_CLIENTS: tuple[Client, ...] = (openid_client_discovery, openid_client_exchange_discovery)

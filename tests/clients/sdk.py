@@ -88,15 +88,20 @@ def default_credential(request: Request, assertions: list[str]) -> list[Outcome]
 
 def _msal(request: Request, assertions: list[str], **authority: Any) -> list[Outcome]:
     presented = iter(assertions)
+    credential = {"client_assertion": lambda: next(presented)}
     try:
-        application = ConfidentialClientApplication(
-            request.client_id, client_credential={"client_assertion": lambda: next(presented)}, **authority
-        )
-        answers = [application.acquire_token_for_client([request.scope]) for _ in assertions]
-    # MSAL returns refusals; it raises when there is no discovery document, and for a 5xx, whose body it throws away.
-    except (MsalServiceError, ValueError) as error:
+        application = ConfidentialClientApplication(request.client_id, client_credential=credential, **authority)
+    except ValueError as error:  # no discovery document, no application
         return [refused(error) for _ in assertions]
-    return [Outcome(answer.get("access_token"), answer.get("error_description", "")) for answer in answers]
+
+    def each() -> Outcome:
+        try:
+            answer = application.acquire_token_for_client([request.scope])
+        except MsalServiceError as error:  # a 5xx; other refusals are returned
+            return refused(error)
+        return Outcome(answer.get("access_token"), answer.get("error_description", ""))
+
+    return [each() for _ in assertions]
 
 
 def msal(request: Request, assertions: list[str]) -> list[Outcome]:
