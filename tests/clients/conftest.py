@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdk import CLIENTS, Client
-from stage import Stage
+from sdk import CLIENTS
+from stage import Client, Stage
 
 # Settings of the person who runs the tests: other credentials, a region (which changes the host), a proxy.
 FOREIGN = ("AZURE_", "MSAL_", "IDENTITY_", "IMDS_", "MSI_", "REGION_NAME", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")

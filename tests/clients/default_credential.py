@@ -9,7 +9,8 @@ from pathlib import Path
 
 from azure.identity import DefaultAzureCredential
 
-from sdk import Outcome, attempt
+from sdk import attempt
+from stage import Outcome
 
 
 def main() -> None:

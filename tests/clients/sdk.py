@@ -9,8 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,10 @@ from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
 from msal import ConfidentialClientApplication
+from msal.exceptions import MsalServiceError
 
-from stage import Request
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the program that uses a client gets: a token, or a text to show."""
-
-    token: str | None
-    error: str
-
-
-Client = Callable[[Request, list[str]], list[Outcome]]
+import npm
+from stage import Client, Outcome, Request
 
 
 def attempt(credential: TokenCredential, scope: str) -> Outcome:
@@ -38,7 +28,11 @@ def attempt(credential: TokenCredential, scope: str) -> Outcome:
     try:
         return Outcome(credential.get_token(scope).token, "")
     except ClientAuthenticationError as error:
-        return Outcome(None, str(error))
+        return refused(error)
+
+
+def refused(error: Exception) -> Outcome:
+    return Outcome(None, f"{type(error).__name__}: {error}")
 
 
 def workload_identity(request: Request, assertions: list[str]) -> list[Outcome]:
@@ -94,11 +88,20 @@ def default_credential(request: Request, assertions: list[str]) -> list[Outcome]
 
 def _msal(request: Request, assertions: list[str], **authority: Any) -> list[Outcome]:
     presented = iter(assertions)
-    application = ConfidentialClientApplication(
-        request.client_id, client_credential={"client_assertion": lambda: next(presented)}, **authority
-    )
-    answers = [application.acquire_token_for_client([request.scope]) for _ in assertions]
-    return [Outcome(answer.get("access_token"), answer.get("error_description", "")) for answer in answers]
+    credential = {"client_assertion": lambda: next(presented)}
+    try:
+        application = ConfidentialClientApplication(request.client_id, client_credential=credential, **authority)
+    except ValueError as error:  # no discovery document, no application
+        return [refused(error) for _ in assertions]
+
+    def each() -> Outcome:
+        try:
+            answer = application.acquire_token_for_client([request.scope])
+        except MsalServiceError as error:  # a 5xx; other refusals are returned
+            return refused(error)
+        return Outcome(answer.get("access_token"), answer.get("error_description", ""))
+
+    return [each() for _ in assertions]
 
 
 def msal(request: Request, assertions: list[str]) -> list[Outcome]:
@@ -125,4 +128,5 @@ CLIENTS: tuple[Client, ...] = (
     default_credential,
     msal,
     msal_oidc,
+    *npm.CLIENTS,
 )

@@ -2,12 +2,14 @@
 on free ports. The directory is the shipped sample, and tests may edit the files of one that they started themselves."""
 
 import base64
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ STOP_SECONDS = 20.0
 # Nothing listens there, so that this issuer's keys can't be had: port 1 needs privileges, and nobody takes it.
 UNREACHABLE = "https://127.0.0.1:1"
 UNREACHABLE_CLIENT = "a1b2c3d4-00ff-4a00-8000-00000000c0ff"
+REPORTS_API = "a1b2c3d4-00a2-4a00-8000-00000000a002"
 EXTRA_RECORDS = f"""
 [[identity]]
 name = "app-whose-issuer-is-down"
@@ -39,6 +42,16 @@ principal_id = "a1b2c3d4-00ff-4a00-8000-00000000b0ff"
   name = "down"
   issuer = "{UNREACHABLE}"
   subject = "anybody"
+
+# What validators that don't know curves need: a v2.0 token signed with RSA.
+[[resource]]
+name = "reports-api"
+client_id = "{REPORTS_API}"
+identifier_uris = ["api://reports-api"]
+scope = "/apis/reports"
+token_version = 2
+signing_algorithm = "RS256"
+assignment_required = false
 """
 
 
@@ -50,6 +63,18 @@ class Request:
     tenant: str
     client_id: str
     scope: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the program that uses a client gets: a token, or a text to show."""
+
+    token: str | None
+    error: str
+
+
+# Presents the assertions one after the other in one process.
+Client = Callable[[Request, list[str]], list[Outcome]]
 
 
 class Process:
@@ -172,8 +197,22 @@ class Stage:
     def minted(self) -> list[str]:
         """The `uti` of every token that was handed out. A grant's record is written before its token leaves, so one
         that is not here was never answered."""
-        records = (json.loads(line) for line in self._audit_file.read_text().splitlines(True) if line.endswith("\n"))
-        return [record["uniqueTokenIdentifier"] for record in records if record["outcome"] == "granted"]
+        return [record["uniqueTokenIdentifier"] for record in self._records() if record["outcome"] == "granted"]
+
+    def attempts(self, assertion: str, *, expected: int) -> int:
+        """How often an assertion was decided on. The record of a refusal may come after its answer, so this waits until
+        there are as many as expected; there may be more."""
+        digest = hashlib.sha256(assertion.encode()).hexdigest()
+
+        def count() -> int:
+            return sum(record.get("assertion", {}).get("digest") == digest for record in self._records())
+
+        self._processes[-1].wait_until(f"recorded {expected} attempts", lambda: count() >= expected)
+        return count()
+
+    def _records(self) -> list[dict[str, Any]]:
+        lines = self._audit_file.read_text().splitlines(True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def stop(self) -> list[int]:
         """Stops both; their exit codes."""
@@ -184,7 +223,9 @@ def of_unreachable_issuer() -> str:
     """An assertion whose signature nobody can check, since the keys can't be had."""
     now = int(time.time())
     header = {"alg": "RS256", "kid": "1", "typ": "JWT"}
-    claims = {"iss": UNREACHABLE, "sub": "anybody", "aud": AUDIENCE, "iat": now, "exp": now + 600}
+    # No two alike, so that the record tells them apart.
+    token_id = str(uuid.uuid4())
+    claims = {"iss": UNREACHABLE, "sub": "anybody", "aud": AUDIENCE, "iat": now, "exp": now + 600, "jti": token_id}
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), bytes(256)]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 

@@ -1,23 +1,54 @@
 """Every client: a token, a refusal that a person can read, and a token again once the assertion is right."""
 
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from stage import Stage
-from sdk import Client, msal_instance_discovery
+import npm
+import sdk
+from golden import (
+    EXPIRED,
+    ISSUER_STILL_UNAVAILABLE,
+    ISSUER_UNAVAILABLE,
+    UNKNOWN_TENANT,
+    WRONG_SUBJECT,
+    Refusal,
+    masked,
+    shown,
+)
+from stage import UNREACHABLE_CLIENT, Client, Outcome, Request, Stage
 from tokens import unverified
 
 VAULT = "https://vault.azure.net/.default"
 ORDERS = "api://orders-api/.default"
 PRINCIPAL = "a1b2c3d4-0001-4a00-8000-00000000b001"
 
-WRONG_SUBJECT = (
-    "AADSTS700213: No matching federated identity record found for presented assertion subject "
-    "'repo:my--org/payments-service:ref:refs/heads/feature/login'. Check the federated credential's issuer, subject "
-    "and audience against the presented token; they are compared byte for byte."
+ABSENT_TENANT = "99999999-9999-4999-8999-999999999999"
+# What clients make of a Retry-After. These ask three times more, each time after as long.
+PATIENT: tuple[Client, ...] = (
+    sdk.workload_identity,
+    sdk.client_assertion,
+    sdk.default_credential,
+    npm.node_workload_identity,
+    npm.node_client_assertion,
 )
-EXPIRED = "AADSTS700024: Client assertion is not within its valid time range. Current time: "
+# These ask no more, but answer a program that does so before its time themselves. The rest don't know it.
+HOLDING_BACK: tuple[Client, ...] = (sdk.msal, sdk.msal_oidc, npm.msal_node, npm.msal_node_oidc)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outages(broker: Stage) -> Iterator[dict[Client, tuple[str, Future[list[Outcome]]]]]:
+    """Every client meets an issuer that is down, those that don't wait for themselves twice. The others take 15 seconds
+    in all, and other tests go on meanwhile."""
+    with ThreadPoolExecutor(len(sdk.CLIENTS)) as threads:
+        asked = broker.request(client_id=UNREACHABLE_CLIENT)
+        assertions = {client: broker.assertion("unreachable") for client in sdk.CLIENTS}
+        yield {
+            client: (each, threads.submit(client, asked, [each] if client in PATIENT else [each, each]))
+            for client, each in assertions.items()
+        }
 
 
 def test_a_token_for_each_resource_from_one_assertion(broker: Stage, client: Client) -> None:
@@ -32,18 +63,16 @@ def test_a_token_for_each_resource_from_one_assertion(broker: Stage, client: Cli
 
 
 @pytest.mark.parametrize(
-    ("job", "text"), [("feature", WRONG_SUBJECT), ("expired", EXPIRED)], ids=["subject", "expired"]
+    ("job", "refusal"), [("feature", WRONG_SUBJECT), ("expired", EXPIRED)], ids=["subject", "expired"]
 )
 def test_a_refusal_is_readable_and_ends_with_a_right_assertion(
-    broker: Stage, client: Client, job: str, text: str
+    broker: Stage, client: Client, job: str, refusal: Refusal
 ) -> None:
     minted = broker.minted()
     wrong = broker.assertion(job)
     first, second, good = client(broker.request(), [wrong, wrong, broker.assertion()])
     for refused in (first, second):
-        assert refused.token is None
-        assert text in refused.error
-        assert "access_token" not in refused.error
+        check_shown(client, broker.request(), refused, refusal)
     # Two ids: the client asked again instead of replaying a kept refusal, as MSAL does for a minute after a 400.
     assert trace_id(first.error) != trace_id(second.error)
     # The good assertion gets a token in the same process, and it is the only one that was minted.
@@ -79,11 +108,49 @@ def test_the_tenant_by_its_domain(broker: Stage, client: Client) -> None:
     assert unverified(outcome.token)["tid"] == broker.tenant_id
 
 
+def test_a_tenant_that_is_not_there(broker: Stage, client: Client) -> None:
+    request = broker.request(tenant=ABSENT_TENANT)
+    [refused] = client(request, [broker.assertion()])
+    check_shown(client, request, refused, UNKNOWN_TENANT)
+
+
 @pytest.mark.parametrize("tenant", [None, "contoso.example"])
 def test_msal_may_ask_us_whether_we_are_an_authority(broker: Stage, tenant: str | None) -> None:
-    [outcome] = msal_instance_discovery(broker.request(tenant=tenant), [broker.assertion()])
+    [outcome] = sdk.msal_instance_discovery(broker.request(tenant=tenant), [broker.assertion()])
     assert outcome.token, outcome.error
     assert unverified(outcome.token)["tid"] == broker.tenant_id
+
+
+@pytest.mark.parametrize("strict", npm.STRICT_CLIENTS, ids=lambda client: client.__name__)
+def test_a_strict_client_finds_us_by_our_issuer(broker: Stage, strict: Client) -> None:
+    [outcome] = strict(broker.request(), [broker.assertion()])
+    assert outcome.token, outcome.error
+    for tenant, text in (
+        # Its document names the issuer with the tenant's GUID.
+        ("contoso.example", "ClientError: discovered metadata issuer does not match the expected issuer"),
+        # The body of an error that is no token endpoint's is not read.
+        (ABSENT_TENANT, "ClientError: unexpected HTTP response status code"),
+    ):
+        [refused] = strict(broker.request(tenant=tenant), [broker.assertion()])
+        assert refused == Outcome(None, text)
+
+
+def test_an_issuer_that_is_down(
+    broker: Stage, client: Client, outages: dict[Client, tuple[str, Future[list[Outcome]]]]
+) -> None:
+    assertion, presented = outages[client]
+    request = broker.request(client_id=UNREACHABLE_CLIENT)
+    first, *again = presented.result()
+    check_shown(client, request, first, ISSUER_UNAVAILABLE)
+    for held_back in again:
+        check_shown(client, request, held_back, ISSUER_STILL_UNAVAILABLE)
+    expected = 4 if client in PATIENT else 1 if client in HOLDING_BACK else 2
+    assert broker.attempts(assertion, expected=expected) == expected
+
+
+def check_shown(client: Client, request: Request, refused: Outcome, refusal: Refusal) -> None:
+    assert refused.token is None
+    assert masked(request, refused.error) == shown(client, refusal)
 
 
 def trace_id(error: str) -> str:
