@@ -69,6 +69,7 @@ ISSUER_UNAVAILABLE = Refusal(
     {
         "msal": "MsalServiceError: HTTP Error: 503",
         "msal_oidc": "MsalServiceError: HTTP Error: 503",
+        "authlib": "HTTPError: 503 Server Error: Service Unavailable for url: <authority>/<tenant>/oauth2/v2.0/token",
         "openid_client": OPENID_5XX,
         "openid_client_exchange": OPENID_5XX,
     },
@@ -91,6 +92,8 @@ OPENID_ERROR = "ResponseBodyError: server responded with an error in the respons
 FRAMES = {
     "workload_identity": f"ClientAuthenticationError: {AZURE_IDENTITY}",
     "client_assertion": f"ClientAuthenticationError: {AZURE_IDENTITY}",
+    "aio_workload_identity": f"ClientAuthenticationError: {AZURE_IDENTITY}",
+    "aio_client_assertion": f"ClientAuthenticationError: {AZURE_IDENTITY}",
     "default_credential": f"""ClientAuthenticationError: \
 DefaultAzureCredential failed to retrieve a token from the included credentials.
 Attempted credentials:
@@ -106,9 +109,14 @@ https://aka.ms/azsdk/python/identity/defaultazurecredential/troubleshoot.""",
     "node_client_assertion": f"AuthenticationRequiredError: {MSAL_JS}",
     "msal_node": f"ServerError: {MSAL_JS}",
     "msal_node_oidc": f"ServerError: {MSAL_JS}",
+    # RFC 8693 knows one error for a subject token that is not accepted.
+    "google_auth": "OAuthError: Error code $exchange_error: $description - <authority>/error?code=$code",
+    "authlib": "OAuthError: $exchange_error: $description",
+    "rust_workload_identity": "WorkloadIdentityCredential authentication failed. $description\n"
+    "To troubleshoot, visit https://aka.ms/azsdk/rust/identity/troubleshoot#workload",
+    "rust_client_assertion": "ClientAssertionCredential authentication failed. $description",
     "openid_client": f"{OPENID_ERROR} ($error: $description)",
-    # RFC 8693 knows no other error for a subject token that is not accepted.
-    "openid_client_exchange": f"{OPENID_ERROR} (invalid_request: $description)",
+    "openid_client_exchange": f"{OPENID_ERROR} ($exchange_error: $description)",
 }
 
 
@@ -117,7 +125,10 @@ def shown(client: Client, refusal: Refusal) -> str:
     name = client.__name__
     description = f"AADSTS{refusal.code}: {refusal.text} Trace ID: <id> Correlation ID: <id> Timestamp: <time>"
     frame = Template(refusal.otherwise.get(name, FRAMES[name]))
-    return frame.substitute(error=refusal.error, code=refusal.code, description=description)
+    exchange_error = refusal.error.replace("invalid_client", "invalid_request")
+    return frame.substitute(
+        error=refusal.error, exchange_error=exchange_error, code=refusal.code, description=description
+    )
 
 
 def masked(request: Request, error: str) -> str:

@@ -4,6 +4,7 @@ Each is given a request and several assertions, which it presents one after the 
 keeps in memory (its cached tokens, MSAL's cached refusals) is part of what is tested.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from azure.core.credentials import TokenCredential
+from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential
+from azure.identity import ClientAssertionCredential, WorkloadIdentityCredential, aio
 from msal import ConfidentialClientApplication
 from msal.exceptions import MsalServiceError
 
+import crates
+import exchange
 import npm
 from stage import Client, Outcome, Request
 
@@ -58,6 +62,49 @@ def client_assertion(request: Request, assertions: list[str]) -> list[Outcome]:
         request.tenant, request.client_id, lambda: next(presented), authority=request.authority
     )
     return [attempt(credential, request.scope) for _ in assertions]
+
+
+def aio_workload_identity(request: Request, assertions: list[str]) -> list[Outcome]:
+    async def each(assertion: str, token_file: Path) -> Outcome:
+        token_file.write_text(assertion)
+        credential = aio.WorkloadIdentityCredential(
+            authority=request.authority,
+            tenant_id=request.tenant,
+            client_id=request.client_id,
+            token_file_path=str(token_file),
+            connection_verify=os.environ["REQUESTS_CA_BUNDLE"],
+        )
+        async with credential:
+            return await _attempt(credential, request.scope)
+
+    async def all_of_them() -> list[Outcome]:
+        with tempfile.TemporaryDirectory() as folder:
+            return [await each(assertion, Path(folder, "token")) for assertion in assertions]
+
+    return asyncio.run(all_of_them())
+
+
+def aio_client_assertion(request: Request, assertions: list[str]) -> list[Outcome]:
+    async def all_of_them() -> list[Outcome]:
+        presented = iter(assertions)
+        credential = aio.ClientAssertionCredential(
+            request.tenant,
+            request.client_id,
+            lambda: next(presented),
+            authority=request.authority,
+            connection_verify=os.environ["REQUESTS_CA_BUNDLE"],
+        )
+        async with credential:
+            return [await _attempt(credential, request.scope) for _ in assertions]
+
+    return asyncio.run(all_of_them())
+
+
+async def _attempt(credential: AsyncTokenCredential, scope: str) -> Outcome:
+    try:
+        return Outcome((await credential.get_token(scope)).token, "")
+    except ClientAuthenticationError as error:
+        return refused(error)
 
 
 def default_credential(request: Request, assertions: list[str]) -> list[Outcome]:
@@ -125,8 +172,12 @@ def msal_instance_discovery(request: Request, assertions: list[str]) -> list[Out
 CLIENTS: tuple[Client, ...] = (
     workload_identity,
     client_assertion,
+    aio_workload_identity,
+    aio_client_assertion,
     default_credential,
     msal,
     msal_oidc,
+    *exchange.CLIENTS,
     *npm.CLIENTS,
+    *crates.CLIENTS,
 )

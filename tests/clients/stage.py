@@ -239,9 +239,13 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def target_folder() -> Path:
+    """Where cargo puts what it builds."""
+    return REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target")
+
+
 def binary() -> Path:
     """FICUS_BIN, else what `cargo build` makes."""
-    target = REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target")
-    binary = Path(os.environ.get("FICUS_BIN", target / "debug" / "ficus")).absolute()
+    binary = Path(os.environ.get("FICUS_BIN", target_folder() / "debug" / "ficus")).absolute()
     assert binary.is_file(), f"{binary} is not there: run `cargo build`, or name the binary in FICUS_BIN"
     return binary
