@@ -20,7 +20,8 @@ pub struct Tenant {
     pub issuer_v1: Arc<str>,
     /// `iss` of v2.0 tokens.
     pub issuer_v2: Arc<str>,
-    identities: HashMap<Guid, Identity>,
+    /// Shared with snapshots that hold the same.
+    identities: HashMap<Guid, Arc<Identity>>,
     resources: Vec<Resource>,
     by_uri: HashMap<String, usize>,
     by_client: HashMap<Guid, usize>,
@@ -55,7 +56,7 @@ impl Tenant {
     }
 
     /// Adds an identity; `false` when its client id is taken.
-    pub fn add_identity(&mut self, identity: Identity) -> bool {
+    pub fn add_identity(&mut self, identity: Arc<Identity>) -> bool {
         let free = !self.identities.contains_key(&identity.client_id);
         if free {
             self.identities.insert(identity.client_id, identity);
@@ -120,7 +121,7 @@ impl Tenant {
 
     /// All identities, in no order.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.identities.values()
+        self.identities.values().map(|identity| &**identity)
     }
 
     /// All resources, in the order of the records.
