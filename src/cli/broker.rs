@@ -12,6 +12,7 @@ use super::reload::{Following, Reload};
 use crate::audit::{Audit, AuditError};
 use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
+use crate::directory::files::Tree;
 use crate::domain::directory::Directory;
 use crate::exchange::{Exchange, Snapshot};
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ use crate::wire::Wire;
 pub struct Parts {
     /// Checked configuration.
     pub config: Config,
+    /// The directory's files as they were read; empty for records that are compiled in.
+    pub tree: Tree,
     /// Checked directory.
     pub directory: Directory,
     /// Issuers that are fetched from somewhere else, in memory only.
@@ -94,7 +97,7 @@ impl Broker {
     /// # Errors
     /// When the keys, the certificate or the audit log can't be used.
     pub fn start(listeners: Listeners, parts: Parts) -> Result<Self, StartError> {
-        let Parts { config, directory, overrides, clock } = parts;
+        let Parts { config, tree, directory, overrides, clock } = parts;
         let keys = Keys::open(&config.keys, clock.now())?;
         let following_keys = keys.follow(&config.keys, clock.clone());
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
@@ -131,7 +134,7 @@ impl Broker {
         let limits = within_descriptors(config.limits.clone());
         let setup = Setup { tls, limits, gauges, ..Setup::default() };
         let changes = Arc::default();
-        let reload = Reload { public, changes, config, overrides, certificate, clock };
+        let reload = Reload { public, changes, config, tree, overrides, certificate, clock };
         Self::serve(listeners, setup, reload, following_keys)
     }
 

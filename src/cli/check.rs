@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
+use crate::directory::files::Tree;
 use crate::document::Problems;
 use crate::net::TlsSettings;
 
@@ -21,7 +22,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (config, problems) = load(&args.config, problems)?;
     // Before the directory is read, whose records are values, too.
     let effective = problems.effective();
-    let directory = config.load_directory(&problems);
+    let directory = config.load_directory(&mut Tree::default(), &problems);
     // A certificate of one's own can be read without making anything; a self-made one is made at the start.
     if matches!(config.listen.tls, TlsSettings::Files { .. })
         && let Err(error) = config.listen.tls.load(&config.public_host(), Clock::system().now())

@@ -10,6 +10,7 @@ use clap::Args;
 use super::{ConfigArgs, Failure, load, output, runtime, settle};
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
+use crate::directory::files::Tree;
 use crate::document::Problems;
 use crate::domain::assertion::{Hearsay, UnverifiedAssertion};
 use crate::domain::authorize::authorize;
@@ -84,7 +85,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let compact =
         token::check(&text).map_err(|why| Failure::Line(format!("{}: {why}", args.token_file.display())))?;
     let (config, problems) = load(&args.config, Problems::default())?;
-    let directory = config.load_directory(&problems);
+    let directory = config.load_directory(&mut Tree::default(), &problems);
     settle(problems)?;
     let question = Question {
         config: &config,

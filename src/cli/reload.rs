@@ -23,6 +23,8 @@ pub(super) struct Reload {
     pub(super) public: Arc<Public>,
     pub(super) changes: Arc<Changes>,
     pub(super) config: Config,
+    /// As it was read last.
+    pub(super) tree: Tree,
     pub(super) overrides: Overrides,
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) clock: Clock,
@@ -53,7 +55,6 @@ impl Reload {
 
 struct Follower {
     reload: Reload,
-    tree: Tree,
     /// The files of the configuration that was read last, also of one that is refused: what is wrong may be in them.
     files: Vec<PathBuf>,
     records: Watch,
@@ -65,11 +66,11 @@ struct Follower {
 
 impl Follower {
     fn new(reload: Reload) -> Self {
-        let (files, tree) = (reload.config.watched_files(), Tree::default());
-        Self { reload, tree, files, records: Watch::default(), pair: Watch::default(), retired: Vec::new() }
+        let files = reload.config.watched_files();
+        Self { reload, files, records: Watch::default(), pair: Watch::default(), retired: Vec::new() }
     }
 
-    /// The first round reads everything once more: what changed between the start's reading and now is found, too.
+    /// The first round looks at everything once more: what changed between the start's reading and now is found, too.
     fn run(mut self, stopped: &Receiver<()>) {
         let mut pause = Duration::ZERO;
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -114,8 +115,7 @@ impl Follower {
         let problems = Problems::default();
         let read = self.reload.config.again(&problems);
         let read = read.map(|(config, restart)| {
-            self.tree.read(&config.directory, &problems);
-            let directory = config.compile(self.tree.texts(), &problems);
+            let directory = config.load_directory(&mut self.reload.tree, &problems);
             (config, restart, directory)
         });
         // A file that changed while others were read: what was read never was the state of the files.

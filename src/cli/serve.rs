@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::broker::{Broker, Listeners, Parts};
 use super::{ConfigArgs, Failure, load, runtime, settle};
 use crate::clock::Clock;
+use crate::directory::files::Tree;
 use crate::document::Problems;
 use crate::net::TlsSettings;
 use crate::trust::Overrides;
@@ -21,7 +22,8 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let (config, problems) = load(&args.config, Problems::default())?;
-    let directory = config.load_directory(&problems);
+    let mut tree = Tree::default();
+    let directory = config.load_directory(&mut tree, &problems);
     settle(problems)?;
     if matches!(config.listen.tls, TlsSettings::Off) && config.listen.is_remote() && !args.allow_remote {
         return Err(Failure::Line(format!(
@@ -33,7 +35,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         let listeners = Listeners::bind(&config.listen)?;
-        let parts = Parts { config, directory, overrides: Overrides::new(), clock: Clock::system() };
+        let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: Clock::system() };
         let broker = Broker::start(listeners, parts)?;
         stop.requested().await;
         tracing::info!("stopping: requests in flight are finished first");

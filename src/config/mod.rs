@@ -7,7 +7,8 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use crate::audit;
-use crate::directory::{Surroundings, TenantEntry, compile, files};
+use crate::directory::files::Tree;
+use crate::directory::{Content, Surroundings, TenantEntry, compile};
 use crate::document::{Document, Problems, Reader};
 use crate::domain::directory::Directory;
 use crate::net::Limits;
@@ -46,7 +47,7 @@ pub struct Config {
 struct Origin {
     file: PathBuf,
     variables: Vec<(String, String)>,
-    document: Document,
+    document: Document<'static>,
 }
 
 /// Variables that are for `ficus` itself and name no key.
@@ -70,7 +71,7 @@ impl Config {
         };
         let base = file.parent().unwrap_or(Path::new(""));
         let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("FICUS_")).collect();
-        let document = parse(&name, &text, variables.iter().cloned(), problems);
+        let document = parse(&name, &text, variables.iter().cloned(), problems).into_owned();
         let config = Self::interpret(document.clone(), base, problems);
         Some(Self { origin: Some(Origin { file: file.to_owned(), variables, document }), ..config })
     }
@@ -86,7 +87,7 @@ impl Config {
         Self::interpret(parse(name, text, variables, problems), base, problems)
     }
 
-    fn interpret(document: Document, base: &Path, problems: &Problems) -> Self {
+    fn interpret(document: Document<'_>, base: &Path, problems: &Problems) -> Self {
         let mut root = document.reader(problems);
         let listen = ListenSettings::read(root.section("listen"), base);
         let public_url = listen::public_url(&mut root, &listen);
@@ -115,19 +116,18 @@ impl Config {
     }
 
     /// Compiles records under this configuration.
-    pub fn compile<'t>(
+    pub fn compile<'c>(
         &self,
-        texts: impl IntoIterator<Item = &'t files::Text>,
+        contents: impl IntoIterator<Item = &'c Content>,
         problems: &Problems,
     ) -> Directory {
-        compile(texts, &self.surroundings(), problems)
+        compile(contents, &self.surroundings(), problems)
     }
 
-    /// Reads and compiles the directory that this configuration names.
-    pub fn load_directory(&self, problems: &Problems) -> Directory {
-        let mut tree = files::Tree::default();
+    /// Compiles the directory that this configuration names, after reading what has changed since the tree was read.
+    pub fn load_directory(&self, tree: &mut Tree, problems: &Problems) -> Directory {
         tree.read(&self.directory, problems);
-        self.compile(tree.texts(), problems)
+        self.compile(tree.contents(), problems)
     }
 
     fn surroundings(&self) -> Surroundings {
@@ -153,12 +153,12 @@ impl Config {
     }
 }
 
-fn parse(
+fn parse<'t>(
     name: &str,
-    text: &str,
+    text: &'t str,
     variables: impl Iterator<Item = (String, String)>,
     problems: &Problems,
-) -> Document {
+) -> Document<'t> {
     let mut document = Document::parse(name, text, problems);
     document.overlay(variables.filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())), problems);
     document

@@ -1,183 +1,151 @@
 //! The rules that hold between records, and the snapshot that comes out.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use super::files::Text;
-use super::{Surroundings, TenantEntry, records};
-use crate::document::{Document, Problems, Reader};
+use super::content::{Content, PlacedIdentity, Record};
+use super::issuers::Named;
+use super::{Surroundings, TenantEntry};
+use crate::document::{Problems, Spot};
 use crate::domain::credential::{CredentialState, Identity};
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::policy::IssuerPolicy;
-use crate::domain::rules::{Exposure, MAX_CREDENTIALS};
-use crate::domain::tenant::Tenant;
+use crate::domain::resource::Resource;
+use crate::domain::rules::Exposure;
+use crate::domain::tenant::{Assignment, Tenant};
 
-/// Compiles all texts into one snapshot. With any error among the problems the snapshot must not be used: what could
-/// not be read is not in it.
-pub fn compile<'t>(
-    texts: impl IntoIterator<Item = &'t Text>,
+/// Compiles what all files say into one snapshot. With any error among the problems the snapshot must not be used: what
+/// could not be read is not in it. Problems come by file, then line.
+pub fn compile<'c>(
+    contents: impl IntoIterator<Item = &'c Content>,
     surroundings: &Surroundings,
     problems: &Problems,
 ) -> Directory {
-    let mut compiler = Compiler::new(surroundings);
-    let mut assignments = Vec::new();
-    for (file, text) in texts {
-        let mut root = Document::parse(file, text, problems).reader(problems);
-        for reader in root.tables("identity") {
-            compiler.identity(reader);
-        }
-        for reader in root.tables("resource") {
-            compiler.resource(reader);
-        }
-        assignments.extend(root.tables("role_assignment"));
-        root.finish();
+    let contents: Vec<_> = contents.into_iter().collect();
+    let found = Problems::default();
+    let mut compiler = Compiler::new(surroundings, &found);
+    for content in &contents {
+        content.problems.iter().for_each(|problem| found.add(problem.clone()));
+        content.issuers.iter().for_each(|named| compiler.issuer(named));
+        content.identities.iter().for_each(|record| compiler.identity(record));
+        content.resources.iter().for_each(|record| compiler.resource(record));
     }
     // After all identities: an assignment may stand in a file before its principal.
-    for reader in assignments {
-        compiler.assignment(reader);
+    for record in contents.iter().flat_map(|content| &content.assignments) {
+        compiler.assignment(record);
     }
-    compiler.into_directory()
+    let directory = compiler.into_directory();
+    let mut found = found.into_vec();
+    found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    found.into_iter().for_each(|problem| problems.add(problem));
+    directory
 }
 
 struct Compiler<'s> {
     surroundings: &'s Surroundings,
+    problems: &'s Problems,
     tenants: Vec<Tenant>,
     /// Which issuers have been named, with their policies.
-    policies: HashMap<String, IssuerPolicy>,
+    policies: HashMap<Arc<str>, IssuerPolicy>,
+    disabled_issuers: HashSet<&'s str>,
     principals: HashSet<(Guid, Guid)>,
     resource_ids: HashSet<String>,
 }
 
 impl<'s> Compiler<'s> {
-    fn new(surroundings: &'s Surroundings) -> Self {
+    fn new(surroundings: &'s Surroundings, problems: &'s Problems) -> Self {
         let tenant =
             |t: &TenantEntry| Tenant::new(t.id, t.domain.clone(), (t.issuer_v1.clone(), t.issuer_v2.clone()));
+        let policies = &surroundings.policies;
         Self {
             surroundings,
+            problems,
             tenants: surroundings.tenants.iter().map(tenant).collect(),
-            policies: surroundings.policies.iter().map(|p| (p.issuer.to_string(), p.clone())).collect(),
+            policies: policies.iter().map(|policy| (policy.issuer.clone(), policy.clone())).collect(),
+            disabled_issuers: policies.iter().filter(|p| !p.enabled).map(|p| &*p.issuer).collect(),
             principals: HashSet::new(),
             resource_ids: HashSet::new(),
         }
     }
 
-    fn identity(&mut self, mut reader: Reader<'_>) {
-        let tenant = self.tenant_of(&mut reader);
-        let identity = records::identity(&mut reader);
-        let credentials = reader.tables("federated_credential");
-        if credentials.len() > MAX_CREDENTIALS {
-            let message =
-                format!("{} credentials: an identity has at most {MAX_CREDENTIALS}", credentials.len());
-            reader.problem("federated_credential", message, "nothing is truncated; use a second identity");
+    fn issuer(&mut self, named: &Named) {
+        let issuer = &*named.issuer;
+        let refuse = |message: String, hint| {
+            named.spots.iter().for_each(|spot| spot.problem(self.problems, &message, hint));
+        };
+        if named.exposure == Exposure::Private && !self.surroundings.private_issuers.contains(issuer) {
+            let message = format!("{issuer:?} has an IP address or a name inside a network as its host");
+            refuse(message, "add an [[issuer]] entry with this url and allow_private_network = true");
         }
-        // A record that can't be read still has its credentials checked, so that all problems come at once.
-        let mut read = Vec::new();
-        for credential in credentials {
-            self.credential(credential, &mut read);
+        let own = |t: &TenantEntry| *t.issuer_v1 == *issuer || *t.issuer_v2 == *issuer;
+        if self.surroundings.tenants.iter().any(own) {
+            let message = format!("{issuer:?} is an issuer of this broker");
+            refuse(message, "our own tokens can't be exchanged for others");
         }
-        if let (Some(index), Some(identity)) = (tenant, identity) {
-            self.add_identity(index, Identity { credentials: read, ..identity }, &reader);
+        if !self.policies.contains_key(issuer) {
+            self.policies.insert(named.issuer.clone(), IssuerPolicy::standard(named.issuer.clone()));
         }
-        reader.finish();
     }
 
-    fn credential(&mut self, mut reader: Reader<'_>, read: &mut Vec<crate::domain::credential::Credential>) {
-        if let Some((mut credential, exposure)) = records::credential(&mut reader) {
-            let issuer = &*credential.issuer;
-            if exposure == Exposure::Private && !self.surroundings.private_issuers.contains(issuer) {
-                let hint = "add an [[issuer]] entry with this url and allow_private_network = true";
-                reader.problem(
-                    "issuer",
-                    format!("{issuer:?} has an IP address or a name inside a network as its host"),
-                    hint,
-                );
-            }
-            let own = |t: &TenantEntry| *t.issuer_v1 == *issuer || *t.issuer_v2 == *issuer;
-            if self.surroundings.tenants.iter().any(own) {
-                let hint = "our own tokens can't be exchanged for others";
-                reader.problem("issuer", format!("{issuer:?} is an issuer of this broker"), hint);
-            }
-            if read.iter().any(|other| other.name.eq_ignore_ascii_case(&credential.name)) {
-                reader.problem("name", format!("{:?} is there twice in this identity", credential.name), "");
-            }
-            if read
-                .iter()
-                .any(|other| other.issuer == credential.issuer && other.subject == credential.subject)
-            {
-                let hint = "issuer and subject together are unique in an identity";
-                reader.problem(
-                    "subject",
-                    format!("{:?} is there twice for this issuer", credential.subject),
-                    hint,
-                );
-            }
-            let policy = self
-                .policies
-                .entry(issuer.to_owned())
-                .or_insert_with(|| IssuerPolicy::standard(credential.issuer.clone()));
-            if !policy.enabled && credential.state == CredentialState::Enabled {
-                credential.state = CredentialState::IssuerDisabled;
-            }
-            read.push(credential);
-        }
-        reader.finish();
-    }
-
-    fn add_identity(&mut self, tenant: usize, identity: Identity, reader: &Reader<'_>) {
-        let id = self.tenants[tenant].id;
-        if !self.principals.insert((id, identity.principal_id)) {
-            reader.problem(
-                "principal_id",
-                format!("{} belongs to another identity too", identity.principal_id),
-                "",
-            );
+    fn identity(&mut self, record: &Record<PlacedIdentity>) {
+        let (Some(tenant), Some(placed)) = (self.tenant_of(record), &record.value) else { return };
+        let identity = &placed.identity;
+        if !self.principals.insert((self.tenants[tenant].id, identity.principal_id)) {
+            let message = format!("{} belongs to another identity too", identity.principal_id);
+            placed.principal_id.problem(self.problems, message, "");
         }
         if let Some(resource_id) = &identity.resource_id
             && !self.resource_ids.insert(resource_id.to_ascii_lowercase())
         {
-            let hint = "names are unique in a resource group";
-            reader.problem("name", format!("{:?} is there twice in its resource group", identity.name), hint);
+            let message = format!("{:?} is there twice in its resource group", identity.name);
+            placed.name.problem(self.problems, message, "names are unique in a resource group");
         }
-        let client_id = identity.client_id;
-        if !self.tenants[tenant].add_identity(identity) {
-            reader.problem(
-                "client_id",
-                format!("{client_id} belongs to another identity of the tenant too"),
-                "",
-            );
+        let in_force = self.in_force(identity);
+        if !self.tenants[tenant].add_identity(in_force) {
+            let message = format!("{} belongs to another identity of the tenant too", identity.client_id);
+            placed.client_id.problem(self.problems, message, "");
         }
     }
 
-    fn resource(&mut self, mut reader: Reader<'_>) {
-        let tenant = self.tenant_of(&mut reader);
-        let resource = records::resource(&mut reader);
-        if let (Some(index), Some(resource)) = (tenant, resource)
-            && let Err(taken) = self.tenants[index].add_resource(resource)
-        {
-            let hint = "a request must name one resource alone";
-            reader.problem("", format!("{taken:?} belongs to another resource of the tenant too"), hint);
-        }
-        reader.finish();
-    }
-
-    fn assignment(&mut self, mut reader: Reader<'_>) {
-        let tenant = self.tenant_of(&mut reader);
-        if let (Some(index), Some(assignment)) = (tenant, records::assignment(&mut reader)) {
-            if !self.principals.contains(&(self.tenants[index].id, assignment.principal_id)) {
-                let hint = "it is the principal_id of an identity, not its client_id";
-                let message =
-                    format!("no identity of the tenant has the principal id {}", assignment.principal_id);
-                reader.warning("principal_id", message, hint);
+    /// The identity as its file has it, or a copy in which the credentials of disabled issuers are so marked.
+    fn in_force(&self, identity: &Arc<Identity>) -> Arc<Identity> {
+        let mut identity = Arc::clone(identity);
+        for at in 0..identity.credentials.len() {
+            let credential = &identity.credentials[at];
+            if credential.state == CredentialState::Enabled
+                && self.disabled_issuers.contains(&*credential.issuer)
+            {
+                Arc::make_mut(&mut identity).credentials[at].state = CredentialState::IssuerDisabled;
             }
-            self.tenants[index].add_assignment(assignment);
         }
-        reader.finish();
+        identity
+    }
+
+    fn resource(&mut self, record: &Record<(Resource, Spot)>) {
+        let (Some(tenant), Some((resource, spot))) = (self.tenant_of(record), &record.value) else { return };
+        if let Err(taken) = self.tenants[tenant].add_resource(resource.clone()) {
+            let message = format!("{taken:?} belongs to another resource of the tenant too");
+            spot.problem(self.problems, message, "a request must name one resource alone");
+        }
+    }
+
+    fn assignment(&mut self, record: &Record<(Assignment, Spot)>) {
+        let (Some(tenant), Some((assignment, spot))) = (self.tenant_of(record), &record.value) else {
+            return;
+        };
+        let principal = assignment.principal_id;
+        if !self.principals.contains(&(self.tenants[tenant].id, principal)) {
+            let message = format!("no identity of the tenant has the principal id {principal}");
+            let hint = "it is the principal_id of an identity, not its client_id";
+            spot.warning(self.problems, message, hint);
+        }
+        self.tenants[tenant].add_assignment(assignment.clone());
     }
 
     /// The tenant that a record belongs to: the one it names, or the only one there is.
-    fn tenant_of(&self, reader: &mut Reader<'_>) -> Option<usize> {
-        let name: Option<String> = reader.get("tenant");
-        let found = match &name {
+    fn tenant_of<T>(&self, record: &Record<T>) -> Option<usize> {
+        let found = match &record.tenant {
             Some(name) => {
                 let guid = Guid::parse(name);
                 let named = |t: &Tenant| {
@@ -187,15 +155,13 @@ impl<'s> Compiler<'s> {
             }
             None => (self.tenants.len() == 1).then_some(0),
         };
-        if found.is_none() {
-            let (message, hint) = match name {
+        // Without any tenant the configuration file has its own problem, which says enough.
+        if found.is_none() && !self.tenants.is_empty() {
+            let (message, hint) = match &record.tenant {
                 Some(name) => (format!("no tenant {name:?}"), "it is the id or domain of a [[tenant]]"),
                 None => ("is missing".to_owned(), "with more than one tenant every record names its own"),
             };
-            // Without any tenant the configuration file has its own problem, which says enough.
-            if !self.tenants.is_empty() {
-                reader.problem("tenant", message, hint);
-            }
+            record.tenant_spot.problem(self.problems, message, hint);
         }
         found
     }
@@ -219,7 +185,7 @@ mod tests {
 
     fn compiled(text: &str, surroundings: &Surroundings) -> (Directory, Vec<String>) {
         let problems = Problems::default();
-        let directory = compile(&[("d.toml".to_owned(), text.to_owned())], surroundings, &problems);
+        let directory = compile(&[Content::read("d.toml", text)], surroundings, &problems);
         (directory, problems.into_vec().iter().map(ToString::to_string).collect())
     }
 
@@ -352,6 +318,56 @@ mod tests {
         assert_ne!(digest(&one), digest(&one.replace("s1", "s2")));
         assert_ne!(digest(&one), digest(&format!("{one}enabled = false")));
         assert_eq!(digest(&one).len(), 64);
+    }
+
+    #[test]
+    fn the_digest_is_the_same_in_every_version() {
+        let tags = "tags = { b = \"\u{fc}\", a = \"\\\"\\n\" }\nlocation = \"l\"\nresource_group = \"rg\"\n\
+                    subscription = \"22222222-2222-2222-2222-222222222222\"\n";
+        let records = [
+            identity(1, &format!("{tags}{}{}enabled = false", credential(1), credential(2))),
+            identity(2, ""),
+            format!("[[resource]]\nname = \"res\"\nclient_id = \"{}\"\nscope = \"/A/b\"\n", guid(50)),
+            "identifier_uris = [\"https://r.example\", \"api://r\"]\n".to_owned(),
+            format!("[[role_assignment]]\nprincipal_id = \"{}\"\nrole = \"R\"\nscope = \"/a\"\n", guid(1001)),
+        ];
+        let (directory, problems) = compiled(&records.concat(), &surroundings());
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(directory.digest(), "e17e42b7cd9dce48299a75124f7c158a9896df46027d5d1f6745f7a4cec5f76d");
+    }
+
+    #[test]
+    fn problems_come_by_file_and_line() {
+        let contents = [
+            Content::read("b.toml", &identity(2, "x = 1")),
+            Content::read("a.toml", &format!("{}{}", identity(1, ""), identity(2, "tenant = \"t\"\ny = 1"))),
+        ];
+        let problems = Problems::default();
+        compile(&contents, &surroundings(), &problems);
+        let found: Vec<_> = problems.into_vec().into_iter().map(|p| (p.file, p.line, p.key)).collect();
+        let expected = [
+            ("a.toml", 12, "identity[1].tenant"),
+            ("a.toml", 13, "identity[1].y"),
+            ("b.toml", 6, "identity[0].x"),
+        ];
+        assert_eq!(found, expected.map(|(file, line, key)| (file.to_owned(), Some(line), key.to_owned())));
+    }
+
+    #[test]
+    fn snapshots_share_the_identities_that_a_file_says() {
+        let content = Content::read("d.toml", &identity(1, &credential(1)));
+        let compile = |around: &Surroundings| compile([&content], around, &Problems::default());
+        let found = |directory: &Directory| -> *const Identity {
+            directory.tenant(TENANT).unwrap().identity(&guid(1), "").unwrap()
+        };
+        let one = compile(&surroundings());
+        assert_eq!(found(&one), found(&compile(&surroundings())));
+        // A copy is made where something outside the file takes a credential away.
+        let mut around = surroundings();
+        around.policies =
+            vec![IssuerPolicy { enabled: false, ..IssuerPolicy::standard("https://i.example") }];
+        assert_ne!(found(&one), found(&compile(&around)));
+        assert_eq!(one.digest(), compile(&surroundings()).digest());
     }
 
     #[test]

@@ -5,22 +5,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::content::Content;
+use super::parallel;
 use crate::document::Problems;
 use crate::files::Stamp;
-
-/// A file's name for people, and its content.
-pub type Text = (String, String);
 
 /// Paths in the order of names: a file, or a folder that can't be read, which hides files.
 type Listing = BTreeMap<PathBuf, io::Result<()>>;
 
 /// The tree as it was read last.
 #[derive(Debug, Default)]
-pub struct Tree(BTreeMap<PathBuf, (Stamp, Text)>);
+pub struct Tree(BTreeMap<PathBuf, (Stamp, Content)>);
 
 impl Tree {
-    /// Reads what has changed since the last time; of all else the text is at hand. Names that begin with a dot are left
-    /// out: Kubernetes keeps the real files of a mounted ConfigMap in such folders and links to them.
+    /// Reads what has changed since the last time; what all other files say is at hand. Names that begin with a dot are
+    /// left out: Kubernetes keeps the real files of a mounted ConfigMap in such folders and links to them.
     pub fn read(&mut self, folder: &Path, problems: &Problems) {
         let listing = list(folder);
         if listing.is_empty() {
@@ -29,23 +28,27 @@ impl Tree {
             problems.file(&folder.display().to_string(), "holds no *.toml file", hint);
         }
         let mut before = std::mem::take(&mut self.0);
-        for (path, readable) in listing {
-            let name = path.display().to_string();
-            let kept = before.remove(&path);
-            match readable.and_then(|()| read(&path, kept)) {
-                Ok((stamp, text)) => drop(self.0.insert(path, (stamp, (name, text)))),
+        let before =
+            listing.into_iter().map(|(path, readable)| (before.remove(&path), path, readable)).collect();
+        let now = parallel::map(before, |(kept, path, readable)| {
+            let content = readable.and_then(|()| read(&path, kept));
+            (path, content)
+        });
+        for (path, content) in now {
+            match content {
+                Ok(content) => drop(self.0.insert(path, content)),
                 Err(error) => {
                     let root = "directory.path is relative to the folder of the configuration file";
                     let hint = if path == folder { root } else { "" };
-                    problems.file(&name, format!("can't be read: {error}"), hint);
+                    problems.file(&path.display().to_string(), format!("can't be read: {error}"), hint);
                 }
             }
         }
     }
 
-    /// All texts in the order of names.
-    pub fn texts(&self) -> impl Iterator<Item = &Text> {
-        self.0.values().map(|(_, text)| text)
+    /// What all files say, in the order of names.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.0.values().map(|(_, content)| content)
     }
 }
 
@@ -58,11 +61,11 @@ pub fn stamps(folder: &Path) -> impl Iterator<Item = (PathBuf, Option<Stamp>)> {
 }
 
 /// The stamp is taken before the text: a text that is newer than its stamp is read again, one that is older never stays.
-fn read(path: &Path, kept: Option<(Stamp, Text)>) -> io::Result<(Stamp, String)> {
+fn read(path: &Path, kept: Option<(Stamp, Content)>) -> io::Result<(Stamp, Content)> {
     let stamp = Stamp::of(path)?;
     match kept.filter(|(before, _)| *before == stamp) {
-        Some((_, (_, text))) => Ok((stamp, text)),
-        None => Ok((stamp, fs::read_to_string(path)?)),
+        Some(kept) => Ok(kept),
+        None => Ok((stamp, Content::read(&path.display().to_string(), &fs::read_to_string(path)?))),
     }
 }
 
@@ -97,13 +100,25 @@ fn collect(folder: &Path, listing: &mut Listing) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn read(tree: &mut Tree, folder: &Path) -> (Vec<String>, Vec<String>) {
+    use super::*;
+    use crate::domain::credential::Identity;
+
+    fn record(name: &str) -> String {
+        let ids = "client_id = \"a1b2c3d4-0001-4a00-8000-00000000c001\"\nprincipal_id = \"a1b2c3d4-0001-4a00-8000-00000000c002\"";
+        format!("[[identity]]\nname = \"{name}\"\nkind = \"application\"\n{ids}\n")
+    }
+
+    /// The one identity of each file, and the problems of reading.
+    fn read(tree: &mut Tree, folder: &Path) -> (Vec<Arc<Identity>>, Vec<String>) {
         let problems = Problems::default();
         tree.read(folder, &problems);
-        let texts = tree.texts().map(|(_, text)| text.clone()).collect();
-        (texts, problems.into_vec().iter().map(ToString::to_string).collect())
+        let identity = |content: &Content| {
+            content.identities[0].value.as_ref().map(|placed| Arc::clone(&placed.identity)).unwrap()
+        };
+        let identities = tree.contents().map(identity).collect();
+        (identities, problems.into_vec().iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -113,23 +128,26 @@ mod tests {
         let mut tree = Tree::default();
         assert!(read(&mut tree, folder.path()).1[0].contains("holds no *.toml"));
         fs::create_dir(at("..data")).unwrap();
-        fs::write(at("..data/b.toml"), "b").unwrap();
+        fs::write(at("..data/b.toml"), record("bbb")).unwrap();
         std::os::unix::fs::symlink("..data/b.toml", at("b.toml")).unwrap();
-        fs::write(at("a.toml"), "a").unwrap();
+        fs::write(at("a.toml"), record("aaa")).unwrap();
         fs::write(at("readme.md"), "#").unwrap();
-        assert_eq!(read(&mut tree, folder.path()), (vec!["a".into(), "b".into()], vec![]));
+        let names = |read: &[Arc<Identity>]| read.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+        let (first, problems) = read(&mut tree, folder.path());
+        assert_eq!((names(&first), problems), (vec!["aaa".into(), "bbb".into()], vec![]));
 
-        // What is in memory stays as long as the stamps say so.
-        tree.0.get_mut(&at("a.toml")).unwrap().1.1 = "kept".into();
-        fs::write(at("..data/new"), "c").unwrap();
+        // What a file says stays in memory, the same and no copy, as long as its stamp does.
+        fs::write(at("..data/new"), record("ccc")).unwrap();
         fs::rename(at("..data/new"), at("..data/b.toml")).unwrap();
-        assert_eq!(read(&mut tree, folder.path()), (vec!["kept".into(), "c".into()], vec![]));
+        let (second, problems) = read(&mut tree, folder.path());
+        assert_eq!((names(&second), problems), (vec!["aaa".into(), "ccc".into()], vec![]));
+        assert!(Arc::ptr_eq(&first[0], &second[0]));
 
         fs::remove_file(at("a.toml")).unwrap();
-        assert_eq!(read(&mut tree, folder.path()), (vec!["c".into()], vec![]));
+        assert_eq!(names(&read(&mut tree, folder.path()).0), ["ccc"]);
         fs::remove_file(at("..data/b.toml")).unwrap();
-        let (texts, problems) = read(&mut tree, folder.path());
-        assert!(texts.is_empty() && problems[0].contains("b.toml: can't be read"), "{problems:?}");
+        let (identities, problems) = read(&mut tree, folder.path());
+        assert!(identities.is_empty() && problems[0].contains("b.toml: can't be read"), "{problems:?}");
         let (_, problems) = read(&mut tree, &at("absent"));
         assert!(problems.len() == 1 && problems[0].contains("directory.path"), "{problems:?}");
     }

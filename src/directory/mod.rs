@@ -1,10 +1,13 @@
 //! Where records come from, and how they become a [`Directory`](crate::domain::directory::Directory).
 //!
-//! One source for now: a tree of TOML files. A source gives texts or records; [`compile`](compile()) holds the rules,
-//! so that every source keeps the same ones.
+//! One source for now: a tree of TOML files. What a file says by itself is read once ([`Content`]); [`compile`](compile())
+//! holds the rules between records, so that every source keeps the same ones.
 
 mod compile;
+mod content;
 pub mod files;
+mod issuers;
+mod parallel;
 mod records;
 mod tenant;
 
@@ -13,6 +16,7 @@ use std::collections::HashSet;
 use crate::domain::policy::IssuerPolicy;
 
 pub use compile::compile;
+pub use content::Content;
 pub use tenant::TenantEntry;
 
 /// What the records are checked against: things that the configuration file says.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::issuers::Issuers;
 use crate::document::Reader;
 use crate::domain::credential::{Credential, CredentialState, Identity, IdentityKind};
 use crate::domain::ids::Guid;
@@ -11,7 +12,7 @@ use crate::domain::scope::ScopePath;
 use crate::domain::tenant::Assignment;
 
 /// Notes a broken rule; `None` then.
-fn kept<T>(reader: &Reader<'_>, key: &str, value: T, rule: Result<(), Broken>) -> Option<T> {
+fn kept<T>(reader: &Reader<'_>, key: &'static str, value: T, rule: Result<(), Broken>) -> Option<T> {
     match rule {
         Ok(()) => Some(value),
         Err(broken) => {
@@ -93,17 +94,10 @@ fn place(reader: &mut Reader<'_>, required: bool) -> Option<(Option<String>, Opt
     }
 }
 
-/// Reads a credential; the second value tells whether its issuer's host is public.
-pub(super) fn credential(reader: &mut Reader<'_>) -> Option<(Credential, rules::Exposure)> {
+/// Reads a credential.
+pub(super) fn credential(reader: &mut Reader<'_>, issuers: &mut Issuers) -> Option<Credential> {
     let name = text(reader, "name", |name| rules::name(name, 120));
-    let mut exposure = None;
-    let issuer: Option<String> = reader.need("issuer");
-    if let Some(issuer) = &issuer {
-        match rules::issuer(issuer) {
-            Ok(found) => exposure = Some(found),
-            Err(broken) => reader.problem("issuer", broken.message, broken.hint),
-        }
-    }
+    let issuer = issuers.read(reader);
     let subject = text(reader, "subject", rules::compared_text);
     if subject.as_deref().is_some_and(|subject| subject.contains('*')) {
         reader.warning("subject", "'*' is compared like any other character", "there are no wildcards");
@@ -111,9 +105,7 @@ pub(super) fn credential(reader: &mut Reader<'_>) -> Option<(Credential, rules::
     let audience = audience(reader);
     let state =
         if reader.get_or("enabled", true) { CredentialState::Enabled } else { CredentialState::Disabled };
-    let credential =
-        Credential { name: name?, issuer: issuer?.into(), subject: subject?, audience: audience?, state };
-    Some((credential, exposure?))
+    Some(Credential { name: name?, issuer: issuer?, subject: subject?, audience: audience?, state })
 }
 
 fn audience(reader: &mut Reader<'_>) -> Option<String> {

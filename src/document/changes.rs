@@ -3,15 +3,15 @@
 use super::{Document, Node, Table, Value};
 
 /// Two nodes are equal when their values are, wherever they are written.
-impl PartialEq for Node {
+impl PartialEq for Node<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
 }
 
-impl Document {
+impl<'t> Document<'t> {
     /// The paths of all keys whose value differs, but for these keys of the root.
-    pub fn differences(&self, other: &Self, except: &[&str]) -> Vec<String> {
+    pub fn differences(&self, other: &Document<'_>, except: &[&str]) -> Vec<String> {
         let mut found = Vec::new();
         differences(&self.root, &other.root, "", &mut found);
         found.retain(|path| !except.contains(&path.split('.').next().unwrap_or_default()));
@@ -22,7 +22,7 @@ impl Document {
     pub fn adopt(&mut self, other: &Self, keys: &[&str]) {
         for key in keys {
             match other.root.get(*key) {
-                Some(node) => drop(self.root.insert((*key).to_owned(), node.clone())),
+                Some(node) => drop(self.root.insert((*key).to_owned().into(), node.clone())),
                 None => drop(self.root.remove(*key)),
             }
         }
@@ -36,7 +36,7 @@ impl Document {
             let Value::Table(table) = &item.value else { continue };
             for node in keys.iter().filter_map(|key| table.get(*key)) {
                 if let Value::Text(text) = &node.value {
-                    texts.push(text.as_str());
+                    texts.push(&**text);
                 }
             }
         }
@@ -44,11 +44,11 @@ impl Document {
     }
 }
 
-fn differences(one: &Table, other: &Table, path: &str, found: &mut Vec<String>) {
+fn differences(one: &Table<'_>, other: &Table<'_>, path: &str, found: &mut Vec<String>) {
     let none = Table::new();
     let added = other.keys().filter(|key| !one.contains_key(*key));
     for key in one.keys().chain(added) {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let path = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
         match (one.get(key).map(|node| &node.value), other.get(key).map(|node| &node.value)) {
             (Some(Value::Table(one)), Some(Value::Table(other))) => differences(one, other, &path, found),
             (Some(Value::Table(one)), None) => differences(one, &none, &path, found),
@@ -63,7 +63,7 @@ fn differences(one: &Table, other: &Table, path: &str, found: &mut Vec<String>) 
 mod tests {
     use super::super::{Document, Problems};
 
-    fn parse(text: &str) -> Document {
+    fn parse(text: &str) -> Document<'_> {
         Document::parse("f.toml", text, &Problems::default())
     }
 

@@ -58,7 +58,7 @@ fn redacted<'l>(key: &str, literal: &'l str) -> &'l str {
 }
 
 /// A written value; `None` for a table, whose keys are noted one by one.
-pub(super) fn literal(node: &Node) -> Option<String> {
+pub(super) fn literal(node: &Node<'_>) -> Option<String> {
     Some(match &node.value {
         Value::Text(text) => quoted(text),
         Value::Integer(number) => number.to_string(),

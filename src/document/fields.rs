@@ -34,7 +34,7 @@ pub trait Field: Sized {
     const QUOTED: bool = true;
 }
 
-pub(crate) fn read<T: Field>(node: &Node) -> Option<T> {
+pub(crate) fn read<T: Field>(node: &Node<'_>) -> Option<T> {
     match &node.value {
         Value::Text(text) if T::QUOTED || matches!(node.place, Place::Variable(_)) => T::from_text(text),
         Value::Integer(number) => T::from_integer(*number),
@@ -44,7 +44,7 @@ pub(crate) fn read<T: Field>(node: &Node) -> Option<T> {
 }
 
 /// How a found value is shown in a problem: texts are cut, tables and lists only named.
-pub(crate) fn shown(node: &Node) -> String {
+pub(crate) fn shown(node: &Node<'_>) -> String {
     match &node.value {
         Value::Text(text) if text.chars().count() > 80 => {
             format!("{:?}", text.chars().take(80).chain("…".chars()).collect::<String>())

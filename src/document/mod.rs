@@ -8,14 +8,21 @@ mod changes;
 mod effective;
 mod fields;
 mod reader;
+mod spot;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 pub use fields::{Field, Size};
 pub use reader::Reader;
-use toml::de::{DeTable, DeValue};
+pub(crate) use spot::Place;
+pub use spot::Spot;
+use spot::Step;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 /// One thing that is wrong in a file, said so that the person who wrote it can put it right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,42 +102,36 @@ impl Problems {
     }
 }
 
-/// Where a value was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    Line(usize),
-    Variable(String),
-}
-
+/// Texts are those of the file wherever it writes them as they are.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
-    Text(String),
+pub(crate) enum Value<'t> {
+    Text(Cow<'t, str>),
     Integer(i64),
     Float(f64),
     Bool(bool),
-    List(Vec<Node>),
-    Table(Table),
+    List(Vec<Node<'t>>),
+    Table(Table<'t>),
     Datetime,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) value: Value,
+pub(crate) struct Node<'t> {
+    pub(crate) value: Value<'t>,
     pub(crate) place: Place,
 }
 
-pub(crate) type Table = BTreeMap<String, Node>;
+pub(crate) type Table<'t> = BTreeMap<Cow<'t, str>, Node<'t>>;
 
 /// A parsed document, not yet read.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub struct Document<'t> {
     file: String,
-    root: Table,
+    root: Table<'t>,
 }
 
-impl Document {
+impl<'t> Document<'t> {
     /// Parses TOML. Syntax errors become problems; what could be read is still there to be checked.
-    pub fn parse(file: &str, text: &str, problems: &Problems) -> Self {
+    pub fn parse(file: &str, text: &'t str, problems: &Problems) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let lines = Lines::of(text);
         for error in errors {
@@ -143,7 +144,12 @@ impl Document {
                 warning: false,
             });
         }
-        Self { file: file.to_owned(), root: table(root.get_ref(), &lines) }
+        Self { file: file.to_owned(), root: table(root.into_inner(), &lines) }
+    }
+
+    /// Makes it independent of the text.
+    pub fn into_owned(self) -> Document<'static> {
+        Document { file: self.file, root: owned(self.root) }
     }
 
     /// Overrides single keys by environment variables: `FICUS_LISTEN__ADDRESS` sets `listen.address`.
@@ -154,7 +160,7 @@ impl Document {
         for (name, text) in variables {
             let Some(path) = name.strip_prefix("FICUS_") else { continue };
             let path = path.to_ascii_lowercase();
-            let node = Node { value: Value::Text(text), place: Place::Variable(name.clone()) };
+            let node = Node { value: Value::Text(text.into()), place: Place::Variable(name.clone()) };
             if !set(&mut self.root, &path, node) {
                 problems.add(Problem {
                     file: name,
@@ -169,24 +175,27 @@ impl Document {
     }
 
     /// Starts reading at the root.
-    pub fn reader<'a>(self, problems: &'a Problems) -> Reader<'a> {
-        Reader::new(self.root, &self.file, String::new(), problems)
+    pub fn reader<'a>(self, problems: &'a Problems) -> Reader<'a>
+    where
+        't: 'a,
+    {
+        Reader::new(self.root, Arc::new(Step::File(self.file)), None, problems)
     }
 }
 
-fn set(table: &mut Table, path: &str, node: Node) -> bool {
+fn set<'t>(table: &mut Table<'t>, path: &str, node: Node<'t>) -> bool {
     match path.split_once("__") {
         None => {
             let free = !matches!(table.get(path), Some(Node { value: Value::Table(_) | Value::List(_), .. }));
             if free {
-                table.insert(path.to_owned(), node);
+                table.insert(path.to_owned().into(), node);
             }
             free
         }
         Some((section, rest)) => {
             let place = node.place.clone();
             let entry = table
-                .entry(section.to_owned())
+                .entry(section.to_owned().into())
                 .or_insert_with(|| Node { value: Value::Table(Table::new()), place });
             match &mut entry.value {
                 Value::Table(inner) => set(inner, rest, node),
@@ -209,35 +218,50 @@ impl Lines {
     }
 }
 
-fn table(source: &DeTable<'_>, lines: &Lines) -> Table {
-    source
-        .iter()
-        .map(|(key, value)| {
-            let place = Place::Line(lines.at(key.span().start));
-            (key.get_ref().to_string(), Node { value: value_of(value.get_ref(), lines), place })
-        })
-        .collect()
+fn table<'t>(source: DeTable<'t>, lines: &Lines) -> Table<'t> {
+    let node = |(key, value): (Spanned<DeString<'t>>, Spanned<DeValue<'t>>)| {
+        let place = Place::Line(lines.at(key.span().start));
+        (key.into_inner(), Node { value: value_of(value.into_inner(), lines), place })
+    };
+    source.into_iter().map(node).collect()
 }
 
-fn value_of(source: &DeValue<'_>, lines: &Lines) -> Value {
+fn value_of<'t>(source: DeValue<'t>, lines: &Lines) -> Value<'t> {
     match source {
-        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::String(text) => Value::Text(text),
         DeValue::Integer(number) => {
             let digits = number.as_str().replace('_', "");
             i64::from_str_radix(&digits, number.radix()).map_or(Value::Float(f64::INFINITY), Value::Integer)
         }
         DeValue::Float(number) => Value::Float(number.as_str().replace('_', "").parse().unwrap_or(f64::NAN)),
-        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Boolean(flag) => Value::Bool(flag),
         DeValue::Datetime(_) => Value::Datetime,
-        DeValue::Array(items) => Value::List(
-            items
-                .iter()
-                .map(|item| Node {
-                    value: value_of(item.get_ref(), lines),
-                    place: Place::Line(lines.at(item.span().start)),
-                })
-                .collect(),
-        ),
+        DeValue::Array(items) => {
+            let node = |item: Spanned<DeValue<'t>>| {
+                let place = Place::Line(lines.at(item.span().start));
+                Node { value: value_of(item.into_inner(), lines), place }
+            };
+            Value::List(items.into_iter().map(node).collect())
+        }
         DeValue::Table(inner) => Value::Table(table(inner, lines)),
+    }
+}
+
+fn owned(table: Table<'_>) -> Table<'static> {
+    table.into_iter().map(|(key, node)| (key.into_owned().into(), node.into_owned())).collect()
+}
+
+impl Node<'_> {
+    fn into_owned(self) -> Node<'static> {
+        let value = match self.value {
+            Value::Text(text) => Value::Text(text.into_owned().into()),
+            Value::List(items) => Value::List(items.into_iter().map(Node::into_owned).collect()),
+            Value::Table(table) => Value::Table(owned(table)),
+            Value::Integer(number) => Value::Integer(number),
+            Value::Float(number) => Value::Float(number),
+            Value::Bool(flag) => Value::Bool(flag),
+            Value::Datetime => Value::Datetime,
+        };
+        Node { value, place: self.place }
     }
 }

@@ -3,25 +3,33 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::effective::{literal, quoted};
 use super::fields::{read, shown};
-use super::{Field, Node, Place, Problem, Problems, Table, Value};
+use super::spot::Step;
+use super::{Field, Node, Place, Problem, Problems, Spot, Table, Value};
 
 /// Reads one table. Call [`Reader::finish`] when all known keys have been asked for.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    table: Table,
-    file: String,
-    path: String,
-    places: BTreeMap<&'static str, Place>,
-    asked: Vec<&'static str>,
+    table: Table<'a>,
+    step: Arc<Step>,
+    /// Of the table itself.
+    place: Option<Place>,
+    /// Every key that was asked for, and its place if it is there.
+    asked: Vec<(&'static str, Option<Place>)>,
     problems: &'a Problems,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(table: Table, file: &str, path: String, problems: &'a Problems) -> Self {
-        Self { table, file: file.to_owned(), path, places: BTreeMap::new(), asked: Vec::new(), problems }
+    pub(super) fn new(
+        table: Table<'a>,
+        step: Arc<Step>,
+        place: Option<Place>,
+        problems: &'a Problems,
+    ) -> Self {
+        Self { table, step, place, asked: Vec::new(), problems }
     }
 
     /// The value of a key, or `None` when it is absent or wrong (then a problem is noted).
@@ -48,7 +56,7 @@ impl<'a> Reader<'a> {
     /// As [`Reader::get`], and the key must be there.
     pub fn need<T: Field>(&mut self, key: &'static str) -> Option<T> {
         if !self.table.contains_key(key) {
-            self.asked.push(key);
+            self.asked.push((key, None));
             self.problem(key, format!("is missing: expected {}", T::EXPECTED), "");
             return None;
         }
@@ -147,7 +155,7 @@ impl<'a> Reader<'a> {
         let mut texts = BTreeMap::new();
         for (name, item) in table {
             match item.value {
-                Value::Text(text) => drop(texts.insert(name, text)),
+                Value::Text(text) => drop(texts.insert(name.into_owned(), text.into_owned())),
                 _ => self.problem(
                     key,
                     format!("{name}: expected a text in quotes, found {}", shown(&item)),
@@ -168,7 +176,7 @@ impl<'a> Reader<'a> {
             }
             None => Table::new(),
         };
-        Reader::new(table, &self.file, self.key_path(key), self.problems)
+        Reader::new(table, Step::below(&self.step, key, None), None, self.problems)
     }
 
     /// The tables of `[[key]]`.
@@ -183,12 +191,10 @@ impl<'a> Reader<'a> {
         };
         let mut readers = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
-            let path = format!("{}[{index}]", self.key_path(key));
             match item.value {
                 Value::Table(table) => {
-                    let mut reader = Reader::new(table, &self.file, path, self.problems);
-                    reader.places.insert("", item.place);
-                    readers.push(reader);
+                    let step = Step::below(&self.step, key, Some(index));
+                    readers.push(Reader::new(table, step, Some(item.place), self.problems));
                 }
                 _ => self.problem(key, format!("expected [[{key}]] tables, found {}", shown(&item)), ""),
             }
@@ -198,7 +204,7 @@ impl<'a> Reader<'a> {
 
     /// Whether a key that was asked for is there, right or wrong.
     pub fn has(&self, key: &str) -> bool {
-        self.places.contains_key(key)
+        self.place_of(key).is_some()
     }
 
     /// Whether a key is there and holds a table rather than a single value.
@@ -207,32 +213,36 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a problem of a key that was asked for; an empty key means the table itself.
-    pub fn problem(&self, key: &str, message: impl Display, hint: &str) {
-        self.note(key, message, hint, false);
+    pub fn problem(&self, key: &'static str, message: impl Display, hint: &str) {
+        self.spot(key).problem(self.problems, message, hint);
     }
 
     /// Notes a warning.
-    pub fn warning(&self, key: &str, message: impl Display, hint: &str) {
-        self.note(key, message, hint, true);
+    pub fn warning(&self, key: &'static str, message: impl Display, hint: &str) {
+        self.spot(key).warning(self.problems, message, hint);
+    }
+
+    /// Where a key that was asked for is, else the table; an empty key means the table itself.
+    pub fn spot(&self, key: &'static str) -> Spot {
+        Spot::new(&self.step, key, self.place_of(key).or(self.place.as_ref()))
     }
 
     /// Reports every key that nobody asked for.
-    pub fn finish(mut self) {
-        for (key, node) in std::mem::take(&mut self.table) {
-            let hint = match nearest(&key, &self.asked) {
+    pub fn finish(self) {
+        for (key, node) in &self.table {
+            let known: Vec<_> = self.asked.iter().map(|(key, _)| *key).collect();
+            let hint = match nearest(key, &known) {
                 Some(known) => format!("did you mean {known:?}?"),
-                None if self.asked.is_empty() => String::new(),
-                None => format!("known keys: {}", self.asked.join(", ")),
+                None if known.is_empty() => String::new(),
+                None => format!("known keys: {}", known.join(", ")),
             };
-            let warning = only_variables(&node);
-            let (file, line) = self.located(Some(&node.place));
-            let key = self.key_path(&key);
-            self.problems.add(Problem { file, line, key, message: "unknown key".to_owned(), hint, warning });
+            let problem = self.step.problem(key, Some(&node.place), "unknown key".to_owned(), hint);
+            self.problems.add(Problem { warning: only_variables(node), ..problem });
         }
     }
 
     /// Something else stands where a section or tables belong. A variable can't have meant them, so it is only ignored.
-    fn misplaced(&self, key: &str, node: &Node, expected: &str) {
+    fn misplaced(&self, key: &'static str, node: &Node<'_>, expected: &str) {
         match &node.place {
             Place::Line(_) => self.problem(key, format!("expected {expected}, found {}", shown(node)), ""),
             Place::Variable(_) => {
@@ -245,49 +255,23 @@ impl<'a> Reader<'a> {
     fn note_value(&self, key: &str, literal: impl FnOnce() -> Option<String>) {
         let Some(values) = &self.problems.1 else { return };
         if let Some(literal) = literal() {
-            values.borrow_mut().note(self.key_path(key), literal);
+            values.borrow_mut().note(self.step.path(key), literal);
         }
     }
 
-    fn take(&mut self, key: &'static str) -> Option<Node> {
-        self.asked.push(key);
-        let node = self.table.remove(key)?;
-        self.places.insert(key, node.place.clone());
-        Some(node)
+    fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
+        let node = self.table.remove(key);
+        self.asked.push((key, node.as_ref().map(|node| node.place.clone())));
+        node
     }
 
-    fn note(&self, key: &str, message: impl Display, hint: &str, warning: bool) {
-        let (file, line) = self.located(self.places.get(key).or_else(|| self.places.get("")));
-        let key = self.key_path(key);
-        self.problems.add(Problem {
-            file,
-            line,
-            key,
-            message: message.to_string(),
-            hint: hint.to_owned(),
-            warning,
-        });
-    }
-
-    fn located(&self, place: Option<&Place>) -> (String, Option<usize>) {
-        match place {
-            Some(Place::Line(line)) => (self.file.clone(), Some(*line)),
-            Some(Place::Variable(name)) => (format!("environment variable {name}"), None),
-            None => (self.file.clone(), None),
-        }
-    }
-
-    fn key_path(&self, key: &str) -> String {
-        match (self.path.is_empty(), key.is_empty()) {
-            (true, _) => key.to_owned(),
-            (_, true) => self.path.clone(),
-            _ => format!("{}.{key}", self.path),
-        }
+    fn place_of(&self, key: &str) -> Option<&Place> {
+        self.asked.iter().find_map(|(asked, place)| place.as_ref().filter(|_| *asked == key))
     }
 }
 
 /// Whether a node came from the environment alone, with everything below it.
-fn only_variables(node: &Node) -> bool {
+fn only_variables(node: &Node<'_>) -> bool {
     match &node.value {
         Value::Table(table) if !table.is_empty() => table.values().all(only_variables),
         _ => matches!(node.place, Place::Variable(_)),

@@ -71,6 +71,7 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::super::credential::IdentityKind;
     use super::super::ids::Guid;
@@ -85,7 +86,7 @@ mod tests {
     fn tenant() -> Tenant {
         let mut tenant = Tenant::new(Guid::from_random([1; 16]), None, ("i1".into(), "i2".into()));
         for (client, place) in [(DEPLOY, Some(PLACE)), (OTHER, None), (OFF, None)] {
-            tenant.add_identity(Identity {
+            tenant.add_identity(Arc::new(Identity {
                 name: client.to_owned(),
                 client_id: Guid::parse(client).unwrap(),
                 principal_id: Guid::from_random([2; 16]),
@@ -95,7 +96,7 @@ mod tests {
                 location: None,
                 tags: BTreeMap::new(),
                 credentials: Vec::new(),
-            });
+            }));
         }
         tenant
     }

@@ -74,6 +74,17 @@ pub enum CredentialState {
     IssuerDisabled,
 }
 
+impl CredentialState {
+    /// As the digest of a directory has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::IssuerDisabled => "IssuerDisabled",
+        }
+    }
+}
+
 /// What a token presents for comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Presented<'a> {

@@ -3,9 +3,11 @@
 
 use std::fmt::Write;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::json;
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::Serialize;
 
+use super::credential::Identity;
+use super::ids::Guid;
 use super::policy::IssuerPolicy;
 use super::tenant::Tenant;
 
@@ -17,7 +19,12 @@ pub(super) fn of<'a>(
     let mut lines: Vec<String> = tenants.flat_map(tenant_lines).collect();
     lines.extend(policies.map(policy_line));
     lines.sort_unstable();
-    hex(digest(&SHA256, lines.join("\n").as_bytes()).as_ref())
+    let mut content = Context::new(&SHA256);
+    for (at, line) in lines.iter().enumerate() {
+        content.update(if at == 0 { b"" } else { b"\n" });
+        content.update(line.as_bytes());
+    }
+    hex(content.finish().as_ref())
 }
 
 /// Lower-case hex.
@@ -29,67 +36,69 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn tenant_lines(tenant: &Tenant) -> Vec<String> {
-    let id = tenant.id.to_string();
-    let mut lines =
-        vec![json!(["tenant", id, tenant.domain, *tenant.issuer_v1, *tenant.issuer_v2]).to_string()];
-    for identity in tenant.identities() {
-        // The order of credentials decides which of two that fit is named in the record, so it is part of the content.
-        let credentials: Vec<_> = identity
-            .credentials
-            .iter()
-            .map(|c| json!([c.name, *c.issuer, c.subject, c.audience, format!("{:?}", c.state)]))
-            .collect();
-        lines.push(
-            json!([
-                "identity",
-                id,
-                identity.name,
-                identity.client_id,
-                identity.principal_id,
-                identity.resource_id.as_deref(),
-                identity.kind.name(),
-                identity.enabled,
-                identity.location,
-                identity.tags,
-                credentials,
-            ])
-            .to_string(),
-        );
-    }
+    let id = tenant.id;
+    let mut lines = vec![line(("tenant", id, &tenant.domain, &tenant.issuer_v1, &tenant.issuer_v2))];
+    lines.extend(tenant.identities().map(|identity| identity_line(id, identity)));
     lines.extend(tenant.resources().iter().map(|r| {
-        json!([
+        line((
             "resource",
             id,
-            r.name,
+            &r.name,
             r.client_id,
-            r.identifier_uris,
+            &r.identifier_uris,
             r.scope.canonical(),
             format!("{:?}", r.token_version),
             r.signing_algorithm.name(),
             r.token_lifetime,
             r.assignment_required,
-        ])
-        .to_string()
+        ))
     }));
     lines.extend(
-        tenant.assignments().map(|a| {
-            json!(["role_assignment", id, a.principal_id, *a.role, a.scope.canonical()]).to_string()
-        }),
+        tenant
+            .assignments()
+            .map(|a| line(("role_assignment", id, a.principal_id, &a.role, a.scope.canonical()))),
     );
     lines
 }
 
+fn identity_line(tenant: Guid, identity: &Identity) -> String {
+    // The order of credentials decides which of two that fit is named in the record, so it is part of the content.
+    let credentials: Vec<_> = identity
+        .credentials
+        .iter()
+        .map(|c| (&c.name, &c.issuer, &c.subject, &c.audience, c.state.name()))
+        .collect();
+    line((
+        "identity",
+        tenant,
+        &identity.name,
+        identity.client_id,
+        identity.principal_id,
+        &identity.resource_id,
+        identity.kind.name(),
+        identity.enabled,
+        &identity.location,
+        &identity.tags,
+        credentials,
+    ))
+}
+
 fn policy_line(policy: &IssuerPolicy) -> String {
     let algorithms: Vec<_> = policy.algorithms.iter().map(|algorithm| algorithm.name()).collect();
-    json!([
+    line((
         "issuer",
-        *policy.issuer,
+        &policy.issuer,
         policy.enabled,
         algorithms,
         policy.leeway.as_secs(),
         policy.max_token_lifetime.as_secs(),
         policy.require_kid,
         policy.multiple_audiences,
-    ])
-    .to_string()
+    ))
+}
+
+/// A JSON array, written without a tree in between: there may be many and long ones.
+fn line(fields: impl Serialize) -> String {
+    // Texts, numbers and flags can always be written.
+    serde_json::to_string(&fields).unwrap_or_default()
 }

@@ -20,7 +20,8 @@ pub struct Tenant {
     pub issuer_v1: Arc<str>,
     /// `iss` of v2.0 tokens.
     pub issuer_v2: Arc<str>,
-    identities: HashMap<Guid, Identity>,
+    /// Shared with snapshots that hold the same.
+    identities: HashMap<Guid, Arc<Identity>>,
     by_resource_id: HashMap<String, Guid>,
     resources: Vec<Resource>,
     by_uri: HashMap<String, usize>,
@@ -57,7 +58,7 @@ impl Tenant {
     }
 
     /// Adds an identity; `false` when its client id is taken.
-    pub fn add_identity(&mut self, identity: Identity) -> bool {
+    pub fn add_identity(&mut self, identity: Arc<Identity>) -> bool {
         let free = !self.identities.contains_key(&identity.client_id);
         if free {
             if let Some(resource_id) = &identity.resource_id {
@@ -102,7 +103,7 @@ impl Tenant {
     /// The identity whose client id or resource id this is, enabled or not. ARM's ids have no case.
     pub fn named(&self, name: &str) -> Option<&Identity> {
         let id = Guid::parse(name).or_else(|| self.by_resource_id.get(&name.to_ascii_lowercase()).copied());
-        self.identities.get(&id?)
+        self.identities.get(&id?).map(Arc::as_ref)
     }
 
     /// Looks a resource up: by client id, by the exact URI, else with one trailing slash more or less.
@@ -130,7 +131,7 @@ impl Tenant {
 
     /// All identities, in no order.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        self.identities.values()
+        self.identities.values().map(|identity| &**identity)
     }
 
     /// All resources, in the order of the records.

@@ -137,7 +137,7 @@ pub fn read_all(readers: Vec<Reader<'_>>, base: &Path) -> Vec<IssuerEntry> {
     entries
 }
 
-fn note(reader: &Reader<'_>, key: &str, checked: Result<(), Broken>) {
+fn note(reader: &Reader<'_>, key: &'static str, checked: Result<(), Broken>) {
     if let Err(Broken { message, hint }) = checked {
         reader.problem(key, message, hint);
     }

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ficus::cli::broker::{Broker, Listeners, Parts};
 use ficus::clock::Clock;
 use ficus::config::Config;
+use ficus::directory::files::Tree;
 use ficus::document::Problems;
 use ficus::emulator::github::Job;
 use ficus::emulator::{Emulator, Settings};
@@ -127,10 +128,11 @@ impl World {
         if config.public_url.ends_with(":0") {
             config = self::config(&file, &plan, &emulator, port, &problems);
         }
-        let directory = config.load_directory(&problems);
+        let mut tree = Tree::default();
+        let directory = config.load_directory(&mut tree, &problems);
         let failed = problems.any_error();
         assert!(!failed, "{:#?}", problems.into_vec());
-        let parts = Parts { config, directory, overrides: Overrides::new(), clock: clock.clone() };
+        let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: clock.clone() };
         let broker = Broker::start(listeners, parts).unwrap();
         let client = client(broker.ca_file().or(plan.ca.as_ref()).map(|path| path.as_path()));
         Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }

@@ -20,6 +20,8 @@ use super::serve::Stop;
 use super::{Failure, output, runtime, settle};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::directory::Content;
+use crate::directory::files::Tree;
 use crate::document::Problems;
 use crate::emulator::{self, Emulator};
 use crate::files;
@@ -146,7 +148,7 @@ async fn start(args: &DevArgs) -> Result<Stage, Failure> {
         config = configuration(args, listeners.public_address().port(), &problems);
     }
     config.listen.tls = TlsSettings::SelfMade { folder: args.data.join("tls") };
-    let samples = SAMPLES.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let samples = SAMPLES.map(|(name, text)| Content::read(name, text));
     let directory = config.compile(&samples, &problems);
     settle(problems)?;
 
@@ -157,7 +159,8 @@ async fn start(args: &DevArgs) -> Result<Stage, Failure> {
     let samples = samples::all(&emulator);
     let misfits = Misfits::register(&emulator);
     let overrides = overrides(&emulator, &samples)?;
-    let broker = Broker::start(listeners, Parts { config, directory, overrides, clock: Clock::system() })?;
+    let (tree, clock) = (Tree::default(), Clock::system());
+    let broker = Broker::start(listeners, Parts { config, tree, directory, overrides, clock })?;
     Ok(Stage { broker, emulator, data: args.data.clone(), samples, misfits })
 }
 
