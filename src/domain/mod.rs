@@ -1,7 +1,8 @@
 //! The pure heart: what an assertion is, when it is true, whom it fits, what is minted for it.
 //!
 //! In reading order: [`assertion`] (bytes in), [`verify`] (is it true?), [`matching`] (whom does it fit?),
-//! [`authorize`] (what may they have?), [`token`] (what we say). [`refusal`] lists every way to say no.
+//! [`authorize`] (what may they have?), [`token`] (what we say). [`refusal`] lists every way to say no. Beside them
+//! [`bearer`]: our own tokens, presented to us.
 //!
 //! Deliberately absent: I/O, `async`, clocks, randomness. Time and random bytes are arguments.
 
@@ -9,6 +10,7 @@ pub mod algorithm;
 pub mod asked;
 pub mod assertion;
 pub mod authorize;
+pub mod bearer;
 pub mod credential;
 pub mod digest;
 pub mod directory;

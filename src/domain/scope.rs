@@ -1,5 +1,7 @@
 //! Where role assignments apply: absolute paths, compared by whole segments and without regard to case, as ARM scopes are.
 
+use super::ids::Guid;
+
 /// A scope such as `/subscriptions/{id}/resourceGroups/{name}`. `/` covers everything.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScopePath(String);
@@ -19,6 +21,12 @@ impl ScopePath {
             Some(rest) => self.0.is_empty() || rest.is_empty() || rest.starts_with('/'),
             None => false,
         }
+    }
+
+    /// The subscription that it is or lies in; none for what is not in one, such as `/` and an API of one's own.
+    pub fn subscription(&self) -> Option<Guid> {
+        let rest = self.0.strip_prefix("subscriptions/")?;
+        Guid::parse(rest.split('/').next()?)
     }
 
     /// The path in its canonical (lower case) form, without the leading slash.

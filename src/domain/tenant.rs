@@ -129,6 +129,21 @@ impl Tenant {
         covering.into_iter().collect()
     }
 
+    /// The subscriptions in which a principal has a role, there or below, sorted. Who has one at `/` has it in every
+    /// subscription that a record of the tenant names.
+    pub fn subscriptions(&self, principal: Guid) -> BTreeSet<Guid> {
+        let given = self.assignments.get(&principal).map(Vec::as_slice).unwrap_or_default();
+        let subscription = |assignment: &Assignment| assignment.scope.subscription();
+        if !given.iter().any(|assignment| assignment.scope.canonical().is_empty()) {
+            return given.iter().filter_map(subscription).collect();
+        }
+        let homes =
+            self.identities().filter_map(|identity| ScopePath::parse(identity.resource_id.as_deref()?));
+        let homes = homes.filter_map(|home| home.subscription());
+        let resources = self.resources.iter().filter_map(|resource| resource.scope.subscription());
+        homes.chain(resources).chain(self.assignments().filter_map(subscription)).collect()
+    }
+
     /// All identities, in no order.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
         self.identities.values().map(|identity| &**identity)

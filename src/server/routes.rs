@@ -12,12 +12,13 @@ use crate::exchange::Call;
 use crate::net::{self, BodyError, Peer};
 use crate::signing::Token;
 use crate::wire::discovery::Version;
-use crate::wire::{Endpoint, Ids, Surface, TokenCall, discovery, error_page, instance};
+use crate::wire::{Endpoint, Ids, Surface, TokenCall, arm, discovery, error_page, instance};
 
 /// A path that is served.
 enum Route<'p> {
     Token(Endpoint, &'p str),
     Document(Document<'p>),
+    Arm(arm::Asked<'p>),
 }
 
 /// What can be read.
@@ -47,7 +48,7 @@ impl<'p> Route<'p> {
             [tenant, "discovery", "v2.0", "keys"] => Self::Document(Document::Keys(Version::V2, tenant)),
             [tenant, "discovery", "keys"] => Self::Document(Document::Keys(Version::V1, tenant)),
             ["error"] => Self::Document(Document::ErrorPage),
-            _ => return None,
+            _ => return arm::Asked::of(path).map(Self::Arm),
         })
     }
 }
@@ -80,6 +81,11 @@ impl Public {
                 };
                 let decision = self.token(tenant, &call, peer, ids).await;
                 call.answer(&self.wire, decision, ids)
+            }
+            Route::Arm(asked) => {
+                let snapshot = self.exchange.snapshot.load();
+                let records = (&*snapshot.directory, &self.exchange.keys);
+                arm::answer(&self.wire, records, (parts, asked), ids)
             }
             Route::Document(_) if parts.method == Method::OPTIONS => self.wire.preflight(ids),
             Route::Document(document) => {

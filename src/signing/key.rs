@@ -1,6 +1,7 @@
 //! One signing key: parsed once, its token headers encoded once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::rand::SystemRandom;
@@ -18,12 +19,15 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::Serialize;
 
 use super::SigningFailed;
+use crate::domain::keyset::KeySet;
 use crate::domain::resource::{SigningAlgorithm, TokenVersion};
 
 /// A private key that can sign, and what is published of it.
 pub(super) struct SigningKey {
     pair: Pair,
     public: Jwk,
+    /// The public half alone, for tokens of ours that come back.
+    verifier: Arc<KeySet>,
     id: String,
     /// `base64url(header) + "."`, for v1.0 and v2.0 tokens.
     headers: [String; 2],
@@ -61,7 +65,8 @@ impl SigningKey {
         };
         public.common.key_id = Some(id.clone());
         let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
-        Ok(Self { pair, public, id, headers })
+        let verifier = verifier(&public, algorithm).ok_or("holds no key that could be verified with")?;
+        Ok(Self { pair, public, verifier: Arc::new(verifier), id, headers })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -70,6 +75,10 @@ impl SigningKey {
 
     pub(super) fn public(&self) -> &Jwk {
         &self.public
+    }
+
+    pub(super) fn verifier(&self) -> &Arc<KeySet> {
+        &self.verifier
     }
 
     pub(super) fn algorithm(&self) -> SigningAlgorithm {
@@ -142,6 +151,14 @@ fn rsa_jwk(pair: &RsaKeyPair, certificate: &CertificateDer<'_>) -> Jwk {
             e: URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero()),
         }),
     }
+}
+
+/// The key as anybody else has it from our JWKS, bound to its one algorithm.
+fn verifier(public: &Jwk, algorithm: SigningAlgorithm) -> Option<KeySet> {
+    let mut jwk = serde_json::to_value(public).ok()?;
+    jwk.as_object_mut()?.insert("alg".to_owned(), algorithm.name().into());
+    let document = serde_json::json!({ "keys": [jwk] }).to_string();
+    KeySet::parse(document.as_bytes()).ok().map(|(keys, _)| keys)
 }
 
 /// From an uncompressed point: 4, then both coordinates. It says nothing of its `use`: fastapi-azure-auth takes every key

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use crate::clock::{Clock, UnixTime};
 use crate::document::Reader;
 use crate::domain::authorize::Grant;
+use crate::domain::keyset::KeySet;
 
 pub use change::{Pace, Rotated, create, revoke, rotate};
 pub use fault::FolderError;
@@ -130,6 +131,11 @@ impl Keys {
     /// Our JWKS; all tenants share the keys. With an issuer, as the keys of that issuer's tokens.
     pub fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {
         self.ring.load().jwks(issuer, now)
+    }
+
+    /// The public half of a key that is in our JWKS now; none of any other key.
+    pub fn verifier(&self, kid: &str, now: UnixTime) -> Option<Arc<KeySet>> {
+        self.ring.load().verifier(kid, now)
     }
 
     /// What is published now.

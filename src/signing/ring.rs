@@ -1,5 +1,7 @@
 //! The keys of one manifest: who signs at a moment, and what is published.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::key::SigningKey;
@@ -7,6 +9,7 @@ use super::manifest::{Life, State};
 use super::{SigningFailed, Token};
 use crate::clock::UnixTime;
 use crate::domain::authorize::Grant;
+use crate::domain::keyset::KeySet;
 use crate::domain::resource::SigningAlgorithm;
 use crate::domain::token::{TokenClaims, unique_token_id};
 
@@ -59,6 +62,11 @@ impl KeyRing {
         let keys: Vec<_> =
             self.published(now).map(|(key, _)| PublishedKey { jwk: key.public(), issuer }).collect();
         serde_json::json!({ "keys": keys })
+    }
+
+    /// The public half of a published key.
+    pub(super) fn verifier(&self, kid: &str, now: UnixTime) -> Option<Arc<KeySet>> {
+        self.published(now).find(|(key, _)| key.id() == kid).map(|(key, _)| key.verifier().clone())
     }
 
     pub(super) fn list(&self, now: UnixTime) -> Vec<ListedKey> {

@@ -238,7 +238,7 @@ const LONGEST_ECHO: usize = 256;
 
 /// A presented value as it may stand in `error_description`: ASCII that needs no JSON escape, or the Rust SDK shows a
 /// parse error instead of our text (reference: azure-clients.md section 1, point 6).
-fn plain(presented: &str) -> Cow<'_, str> {
+pub(super) fn plain(presented: &str) -> Cow<'_, str> {
     let fits = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
     if presented.len() <= LONGEST_ECHO && presented.chars().all(fits) {
         return Cow::Borrowed(presented);

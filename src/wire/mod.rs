@@ -2,6 +2,7 @@
 
 mod aadsts;
 mod advice;
+pub mod arm;
 pub mod discovery;
 mod entra;
 mod form;
