@@ -239,7 +239,7 @@ mod tests {
     fn directory(enabled: bool) -> Directory {
         let issuers = (format!("{ORIGIN}/{TENANT}/").into(), format!("{ORIGIN}/{TENANT}/v2.0").into());
         let mut tenant = Tenant::new(guid(TENANT), None, issuers);
-        assert!(tenant.add_identity(Identity {
+        assert!(tenant.add_identity(Arc::new(Identity {
             name: "id".into(),
             client_id: guid(CLIENT),
             principal_id: guid(PRINCIPAL),
@@ -249,7 +249,7 @@ mod tests {
             location: None,
             tags: Default::default(),
             credentials: Vec::new(),
-        }));
+        })));
         let manager = Resource {
             name: "arm".into(),
             client_id: guid(MANAGER),
