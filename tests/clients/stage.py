@@ -191,6 +191,11 @@ class Stage:
             beside.rename(path)
         self._processes[-1].wait_until(f"took {name}", lambda: self._generation() > before)
 
+    def rotate(self) -> None:
+        """Has new keys sign in a few seconds."""
+        configuration = self.directory.parent / "ficus.toml"
+        subprocess.run([binary(), "keys", "rotate", "--now", "--config", configuration], check=True, timeout=60)
+
     def _generation(self) -> int:
         described = requests.get(f"{self._operations}/readyz?verbose", timeout=5).text
         [generation] = [line.split()[1] for line in described.splitlines() if line.startswith("generation ")]

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,6 +187,21 @@ def test_what_can_be_asked(vault: Vault, assigned: None, monkeypatch: pytest.Mon
         assert (response.status_code, response.json()["error"]["code"]) == (status, code), path
         # Whatever it is, nobody learns it without a token.
         assert vault.get(path, None, method).status_code == 401
+
+
+def test_a_key_that_is_new_is_fetched(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = token(vault, monkeypatch)
+    vault.stage.rotate()
+    deadline = time.monotonic() + 30
+    # The broker signs with the new key 5 seconds from now, and the vault asks for keys every 5 seconds at most.
+    while (new := token(vault, monkeypatch)).split(".")[0] == old.split(".")[0]:
+        assert time.monotonic() < deadline, "the broker goes on with the old key"
+        time.sleep(0.5)
+    while vault.get(f"/secrets/{NAME}?api-version=7.6", f"Bearer {new}").status_code == 401:
+        assert time.monotonic() < deadline, "the vault does not take the new key"
+        time.sleep(0.5)
+    for each in (old, new):
+        assert vault.get(f"/secrets/{NAME}?api-version=7.6", f"Bearer {each}").status_code == 403
 
 
 def test_an_authority_that_is_not_there_is_told(vault: Vault, tmp_path: Path) -> None:
