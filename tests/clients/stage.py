@@ -97,18 +97,18 @@ class Process:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def wait(self) -> int:
-        """The exit code of one that ends by itself."""
-        return self._process.wait(START_SECONDS)
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """The exit code, once it has ended."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
 
     def stop(self) -> int:
         """Stops it as Ctrl-C does; the exit code."""
         self._process.send_signal(signal.SIGINT)
-        try:
-            return self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
+        return self.wait(STOP_SECONDS)
 
 
 class Stage:
