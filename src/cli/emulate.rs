@@ -1,10 +1,12 @@
 //! `ficus emulate`: the emulated platforms alone, for a broker or any other verifier.
 
+mod vault;
+
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::samples::{self, AUDIENCE, Misfits, Sample};
@@ -14,7 +16,10 @@ use crate::emulator::{Emulator, Settings};
 use crate::files;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct EmulateArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Where the platforms are; port 0 takes a free one. Only 127.0.0.1: anybody who reaches it gets tokens.
     #[arg(long, default_value = "127.0.0.1:8444", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -24,6 +29,19 @@ pub(super) struct EmulateArgs {
     /// What the platforms say their issuer is.
     #[arg(long, value_enum, default_value = "own")]
     issuers: Issuers,
+}
+
+/// In place of the platforms.
+#[derive(Subcommand)]
+enum What {
+    /// An API that accepts the broker's tokens: the secrets of an Azure Key Vault, to be read by unmodified SDKs.
+    ///
+    /// It answers requests without a token with the challenge that tells Key Vault's SDKs where to get one, and takes tokens
+    /// of one authority, for one audience, with one role; it knows the authority's keys from its discovery documents alone.
+    /// Runs until SIGTERM or Ctrl-C. Without options it fits the `ficus dev` of the same folder.
+    ///
+    /// Exits 69 when the authority can't be reached.
+    Vault(vault::VaultArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,16 +54,10 @@ enum Issuers {
 }
 
 pub(super) fn run(args: &EmulateArgs) -> Result<(), Failure> {
-    if args.listen.ip() != Ipv4Addr::LOCALHOST {
-        return Err(Failure::Line(format!(
-            "--listen {}: anybody who reaches an emulated platform gets its tokens (hint: 127.0.0.1:{})",
-            args.listen,
-            args.listen.port()
-        )));
+    if let Some(What::Vault(args)) = &args.what {
+        return vault::run(args);
     }
-    files::make_private_folder(&args.data).map_err(|error| {
-        Failure::Line(format!("{}: {error} (hint: choose another folder with --data)", args.data.display()))
-    })?;
+    prepare(args.listen, "anybody who reaches an emulated platform gets its tokens", &args.data)?;
     runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         let mut settings =
@@ -63,6 +75,17 @@ pub(super) fn run(args: &EmulateArgs) -> Result<(), Failure> {
         stop.requested().await;
         emulator.shutdown().await;
         Ok(())
+    })
+}
+
+/// What is emulated has loopback and a folder of its own.
+fn prepare(listen: SocketAddr, why: &str, data: &Path) -> Result<(), Failure> {
+    if listen.ip() != Ipv4Addr::LOCALHOST {
+        let port = listen.port();
+        return Err(Failure::Line(format!("--listen {listen}: {why} (hint: 127.0.0.1:{port})")));
+    }
+    files::make_private_folder(data).map_err(|error| {
+        Failure::Line(format!("{}: {error} (hint: choose another folder with --data)", data.display()))
     })
 }
 

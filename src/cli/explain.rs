@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConfigArgs, Failure, load, output, runtime, settle};
+use super::{ConfigArgs, Failure, UNAVAILABLE, load, output, runtime, settle};
 use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::directory::files::Tree;
@@ -22,9 +22,6 @@ use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
 use crate::trust::{Issuers, Overrides};
-
-/// EX_UNAVAILABLE of sysexits.h.
-const UNAVAILABLE: u8 = 69;
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {

@@ -41,7 +41,8 @@ enum Command {
     /// Start a broker with a sample directory and emulated GitHub, GitLab, GKE and AKS, show an exchange of each and one
     /// refusal, and stay up.
     Dev(dev::DevArgs),
-    /// Emulate the token issuers of GitHub, GitLab, GKE and AKS alone, until SIGTERM or Ctrl-C.
+    /// Emulate the token issuers of GitHub, GitLab, GKE and AKS alone, until SIGTERM or Ctrl-C; or, with `vault`, an API
+    /// that accepts the broker's tokens.
     Emulate(emulate::EmulateArgs),
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve(serve::ServeArgs),
@@ -63,6 +64,9 @@ struct ConfigArgs {
     #[arg(long, env = "FICUS_CONFIG", default_value = "config/ficus.toml", value_name = "FILE")]
     config: PathBuf,
 }
+
+/// EX_UNAVAILABLE of sysexits.h: what we need of somebody else can't be had.
+const UNAVAILABLE: u8 = 69;
 
 /// What ends a command early: one readable line, or the problems of files.
 enum Failure {

@@ -5,6 +5,8 @@
 //! platforms share [`IssuerKey`], the counted and breakable documents, and the server. The issuer that a platform publishes and the origin where it listens are two things: a broker can
 //! trust the real issuer's name and fetch its documents here.
 //!
+//! [`vault`] stands at the other end: an API that accepts what a broker mints, a server of its own.
+//!
 //! Deliberately absent: anything of the broker's. The emulator signs and encodes with other code than the broker
 //! verifies with, so that a mistake can't cancel itself out.
 
@@ -18,6 +20,7 @@ mod keys;
 mod keyset;
 mod kubernetes;
 mod server;
+pub mod vault;
 
 use std::path::PathBuf;
 use std::sync::Arc;

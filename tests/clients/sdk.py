@@ -107,19 +107,24 @@ async def _attempt(credential: AsyncTokenCredential, scope: str) -> Outcome:
         return refused(error)
 
 
+def workload(request: Request, home: str, ca_file: str) -> dict[str, str]:
+    """The whole environment of a workload, which keeps its token in its home."""
+    return {
+        # With the slash that the AKS webhook puts there.
+        "AZURE_AUTHORITY_HOST": f"{request.authority}/",
+        "AZURE_TENANT_ID": request.tenant,
+        "AZURE_CLIENT_ID": request.client_id,
+        "AZURE_FEDERATED_TOKEN_FILE": str(Path(home, "token")),
+        "REQUESTS_CA_BUNDLE": ca_file,
+        "PATH": os.environ["PATH"],
+        "HOME": home,
+    }
+
+
 def default_credential(request: Request, assertions: list[str]) -> list[Outcome]:
     """A program of its own, because nothing but its environment may tell it where to go."""
     with tempfile.TemporaryDirectory() as home:
-        environment = {
-            # With the slash that the AKS webhook puts there.
-            "AZURE_AUTHORITY_HOST": f"{request.authority}/",
-            "AZURE_TENANT_ID": request.tenant,
-            "AZURE_CLIENT_ID": request.client_id,
-            "AZURE_FEDERATED_TOKEN_FILE": str(Path(home, "token")),
-            "REQUESTS_CA_BUNDLE": os.environ["REQUESTS_CA_BUNDLE"],
-            "PATH": os.environ["PATH"],
-            "HOME": home,
-        }
+        environment = workload(request, home, os.environ["REQUESTS_CA_BUNDLE"])
         program = Path(__file__).with_name("default_credential.py")
         done = subprocess.run(
             [sys.executable, program, request.scope],

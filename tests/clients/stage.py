@@ -97,14 +97,18 @@ class Process:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def stop(self) -> int:
-        """Stops it as Ctrl-C does; the exit code."""
-        self._process.send_signal(signal.SIGINT)
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """The exit code, once it has ended."""
         try:
-            return self._process.wait(STOP_SECONDS)
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
+
+    def stop(self) -> int:
+        """Stops it as Ctrl-C does; the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self.wait(STOP_SECONDS)
 
 
 class Stage:
@@ -173,6 +177,29 @@ class Stage:
             return requests.get(f"{self._operations}/readyz", timeout=5).status_code == 200
         except requests.ConnectionError:
             return False
+
+    def change(self, name: str, text: str | None) -> None:
+        """Saves a file of the directory, or removes it, and returns once the broker decides by it."""
+        before = self._generation()
+        path = self.directory / name
+        if text is None:
+            path.unlink()
+        else:
+            # Beside it and renamed, as the README advises; without the ending it is no file of the directory.
+            beside = path.with_suffix(".new")
+            beside.write_text(text)
+            beside.rename(path)
+        self._processes[-1].wait_until(f"took {name}", lambda: self._generation() > before)
+
+    def rotate(self) -> None:
+        """Has new keys sign in a few seconds."""
+        configuration = self.directory.parent / "ficus.toml"
+        subprocess.run([binary(), "keys", "rotate", "--now", "--config", configuration], check=True, timeout=60)
+
+    def _generation(self) -> int:
+        described = requests.get(f"{self._operations}/readyz?verbose", timeout=5).text
+        [generation] = [line.split()[1] for line in described.splitlines() if line.startswith("generation ")]
+        return int(generation)
 
     def request(
         self, *, scope: str = VAULT, tenant: str | None = None, client_id: str | None = None
