@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::config::{Config, Look, Watch};
 use crate::directory::files::{self, Tree};
 use crate::document::{Problem, Problems};
@@ -76,16 +76,18 @@ impl Follower {
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             // Nobody else would notice that the files are not followed any more.
-            if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
+            pause = catch_unwind(AssertUnwindSafe(|| self.look())).unwrap_or_else(|_| {
                 tracing::error!("following the files panicked; the state before serves");
-            }
-            let restless = self.records.is_restless() || self.pair.is_restless();
-            pause = if restless { Watch::REST } else { Watch::IDLE };
+                Watch::pause(false, Duration::ZERO)
+            });
         }
     }
 
-    fn look(&mut self) {
+    /// Looks at all files, and reads those that have come to rest; the pause until the next look.
+    fn look(&mut self) -> Duration {
+        let watch = Stopwatch::start();
         let now = self.records_look();
+        let took = watch.elapsed();
         if self.records.is_due(&now) {
             self.records.settle(now.clone());
             self.change(&now);
@@ -95,6 +97,7 @@ impl Follower {
             self.pair.settle(now);
             self.change_certificate();
         }
+        Watch::pause(self.records.is_restless() || self.pair.is_restless(), took)
     }
 
     fn records_look(&self) -> Look {

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,14 @@ Client = Callable[[Request, list[str]], list[Outcome]]
 class Process:
     """A running `ficus`, its output in a file."""
 
-    def __init__(self, *arguments: str, log: Path) -> None:
+    def __init__(
+        self, *arguments: str, log: Path, sandbox: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         self._name = f"ficus {arguments[0]}"
         self._log = log
+        command = [*sandbox, binary(), *arguments]
         with log.open("wb") as output:
-            self._process = subprocess.Popen([binary(), *arguments], stdout=output, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
     def wait_until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -38,6 +38,12 @@ def verify(broker: Stage, token: str, *, algorithm: str, issuer: str, audience: 
     return Verified(decoded["header"], decoded["payload"])
 
 
+def key_id(token: str) -> str:
+    """The header's `kid`, likewise."""
+    identifier: str = jwt.get_unverified_header(token)["kid"]
+    return identifier
+
+
 def unverified(token: str) -> dict[str, Any]:
     """Claims, for tests that are about something else."""
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
