@@ -98,6 +98,7 @@ impl Issuers {
             // Another source is still the same issuer to who watches it.
             if let Some(before) = self.by_url.get(url) {
                 issuer.fetches = Arc::clone(&before.fetches);
+                issuer.requests = Arc::clone(&before.requests);
             }
             by_url.insert(url.to_owned(), Arc::new(issuer));
         }
@@ -111,8 +112,10 @@ impl Issuers {
         }
         let issuer = self.by_url.get(issuer).ok_or(Fault::Unknown)?;
         if let Some(keys) = issuer.at_hand(now) {
+            issuer.requests.served.fetch_add(1, Ordering::Relaxed);
             return Ok(keys);
         }
+        issuer.requests.waited.fetch_add(1, Ordering::Relaxed);
         let _waiter = issuer.wait_with_others().ok_or(Fault::Slow)?;
         let mut flight = issuer.join(now);
         let landed = timeout(self.settings.request_wait, flight.wait_for(Option::is_some)).await;
@@ -174,6 +177,14 @@ struct Issuer {
     /// The last fetch, going on or ended. Held only to look and to start, never while one goes on.
     flight: Mutex<Option<watch::Receiver<Landing>>>,
     fetches: Arc<Fetches>,
+    requests: Arc<Requests>,
+}
+
+/// Requests that needed keys since the last reading.
+#[derive(Default)]
+struct Requests {
+    served: AtomicU64,
+    waited: AtomicU64,
 }
 
 /// Fetches that have ended since the last reading.
@@ -197,7 +208,8 @@ impl Issuer {
     ) -> Self {
         let current = ArcSwapOption::new(keys);
         let (waiters, flight) = (AtomicUsize::new(0), Mutex::new(None));
-        Self { target, source, egress, settings, current, waiters, flight, fetches: Arc::default() }
+        let (fetches, requests) = Default::default();
+        Self { target, source, egress, settings, current, waiters, flight, fetches, requests }
     }
 
     fn take_reading(&self, url: &str, now: UnixTime) -> IssuerReading {
@@ -209,6 +221,8 @@ impl Issuer {
             age: fetched.map(|fetched| now - fetched.at),
             succeeded: self.fetches.succeeded.swap(0, Ordering::Relaxed),
             failed: self.fetches.failed.swap(0, Ordering::Relaxed),
+            hits: self.requests.served.swap(0, Ordering::Relaxed),
+            misses: self.requests.waited.swap(0, Ordering::Relaxed),
         }
     }
 

@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 /// Every metric of ours with its type, as the README lists them.
-const ALL: [(&str, &str); 23] = [
+const ALL: [(&str, &str); 24] = [
     ("ficus_exchanges_total", "counter"),
     ("ficus_exchange_duration_seconds", "histogram"),
     ("ficus_stage_duration_seconds", "histogram"),
+    ("ficus_cache_requests_total", "counter"),
     ("ficus_issuer_fetches_total", "counter"),
     ("ficus_issuer_keys", "gauge"),
     ("ficus_issuer_keys_age_seconds", "gauge"),
@@ -114,6 +115,10 @@ fn fetches_are_counted_by_their_end_and_keys_grow_old() {
             world.request().send(&world).await.token();
         }
         assert_eq!((world.metric(&success).await, world.metric(&failure).await), (1.0, 0.0));
+        for (result, count) in [("miss", 1.0), ("hit", 2.0)] {
+            let requests = format!("ficus_cache_requests_total{{cache=\"issuer_keys\",result=\"{result}\"}}");
+            assert_eq!(world.metric(&requests).await, count, "{result}");
+        }
         let keys = world.metric(&of_issuer(&world, "issuer_keys")).await;
         assert!(keys >= 1.0, "{keys}");
         assert_eq!(world.metric(&age).await, 0.0);
