@@ -47,9 +47,9 @@ def ready(operations: str) -> bool:
 
 
 @pytest.fixture
-def stage(environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
+def stage(environment: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
     running = Stage(tmp_path / "first")
-    environment.setenv("REQUESTS_CA_BUNDLE", running.ca_file)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", running.ca_file)
     yield running
     assert running.stop() == [0, 0]
 
