@@ -116,15 +116,15 @@ impl Exchange {
 
         // Who is asked for. The resource's syntax has been checked by its type; its existence comes much later.
         let tenant = directory.tenant(&request.tenant)?;
-        let (identity, target) = request.asked.resolve(tenant, &request.tenant)?;
-        seen.resolved(tenant, identity, &target);
+        let resolved = request.asked.resolve(tenant, &request.tenant)?;
+        seen.resolved(tenant, &resolved);
 
         // What the assertion looks like; of what it says, only the issuer may be used.
         let assertion = UnverifiedAssertion::parse(&request.assertion, self.assertion_limit)?;
         seen.assertion(&assertion, &request.assertion);
 
         // No outbound request is ever caused by an issuer that no credential of this identity names.
-        let policy = directory.trusted(identity, assertion.unverified_issuer()?)?;
+        let policy = directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?)?;
         let candidate = assertion.admit(policy)?;
 
         // The one place that may wait for the network.
@@ -145,9 +145,9 @@ impl Exchange {
 
         // Whom does it fit, and what may they have?
         seen.enter(Stage::Match);
-        let matched = matching::find(tenant, identity, &verified)?;
+        let matched = matching::find(tenant, resolved.identity, &verified)?;
         seen.matched(&matched);
-        let grant = authorize(&matched, &target, &request.tenant)?;
+        let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);
 
         seen.enter(Stage::Mint);

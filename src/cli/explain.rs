@@ -155,7 +155,7 @@ impl<'a> Question<'a> {
         seen.said = Some(assertion.hearsay());
 
         seen.begin("issuer");
-        let policy = self.directory.trusted(identity, assertion.unverified_issuer()?)?;
+        let policy = self.directory.trusted((identity, self.client), assertion.unverified_issuer()?)?;
         seen.policy = Some(policy);
 
         seen.begin("algorithm and key id");

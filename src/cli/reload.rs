@@ -18,6 +18,9 @@ use crate::net::{Certificate, TlsSettings};
 use crate::server::{Changes, Pending, Public, Refused};
 use crate::trust::Overrides;
 
+/// After this long a refused change is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// What follows the files.
 pub(super) struct Reload {
     pub(super) public: Arc<Public>,
@@ -58,6 +61,8 @@ struct Follower {
     /// The files of the configuration that was read last, also of one that is refused: what is wrong may be in them.
     files: Vec<PathBuf>,
     records: Watch,
+    /// Since when a change is refused, or since it was tried again.
+    refused: Option<Stopwatch>,
     pair: Watch,
     /// Snapshots that a request may still use. The last owner frees a snapshot, and freeing a large one takes a worker
     /// longer than an exchange.
@@ -67,7 +72,8 @@ struct Follower {
 impl Follower {
     fn new(reload: Reload) -> Self {
         let files = reload.config.watched_files();
-        Self { reload, files, records: Watch::default(), pair: Watch::default(), retired: Vec::new() }
+        let (records, pair) = Default::default();
+        Self { reload, files, records, refused: None, pair, retired: Vec::new() }
     }
 
     /// The first round looks at everything once more: what changed between the start's reading and now is found, too.
@@ -77,7 +83,9 @@ impl Follower {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             // Nobody else would notice that the files are not followed any more.
             pause = catch_unwind(AssertUnwindSafe(|| self.look())).unwrap_or_else(|_| {
-                tracing::error!("following the files panicked; the state before serves");
+                let problems = Problems::default();
+                problems.file("the reload", "panicked", "this is a fault of ficus: please report it");
+                self.refuse(problems.into_vec());
                 Watch::pause(false, Duration::ZERO)
             });
         }
@@ -86,6 +94,10 @@ impl Follower {
     /// Looks at all files, and reads those that have come to rest; the pause until the next look.
     fn look(&mut self) -> Duration {
         let watch = Stopwatch::start();
+        // What could not be read may be readable now, and nothing in its stamp would tell.
+        if self.refused.is_some_and(|since| since.elapsed() >= RETRY) {
+            (self.records, self.refused) = (Watch::default(), Some(watch));
+        }
         let now = self.records_look();
         let took = watch.elapsed();
         if self.records.is_due(&now) {
@@ -135,6 +147,7 @@ impl Follower {
         let Some((config, restart, directory)) = read.filter(|_| !failed) else {
             return self.refuse(problems);
         };
+        self.refused = None;
         self.apply(config, directory, &problems);
         if !restart.is_empty() && self.reload.changes.load().restart != restart {
             tracing::warn!(keys = restart.join(", "), "changed settings wait for a restart");
@@ -177,7 +190,8 @@ impl Follower {
     }
 
     /// Keeps the last good state. The same problems are told once, however often the files are written.
-    fn refuse(&self, problems: Vec<Problem>) {
+    fn refuse(&mut self, problems: Vec<Problem>) {
+        self.refused = Some(Stopwatch::start());
         let told = self.reload.changes.load();
         if told.refused.as_ref().is_some_and(|refused| refused.problems == problems) {
             return;

@@ -37,9 +37,13 @@ impl Config {
         let mut document = origin.document.clone();
         document.adopt(&found.document, &LIVE);
         let base = origin.file.parent().unwrap_or(Path::new(""));
-        // Issuers of tenants derive from the public URL, so they are read once more under the one that holds. What is
-        // wrong with the file has been said above.
-        let config = Self::interpret(document.clone(), base, &Problems::default());
+        // Issuers of tenants derive from the public URL, so they are read once more under the one that holds. An entry that
+        // can't be read this time would be lost, and with it what it forbids.
+        let once_more = Problems::default();
+        let config = Self::interpret(document.clone(), base, &once_more);
+        if once_more.any_error() && !problems.any_error() {
+            once_more.into_vec().into_iter().for_each(|problem| problems.add(problem));
+        }
         Some((Self { origin: Some(Origin { document, ..origin.clone() }), ..config }, waiting))
     }
 }

@@ -21,7 +21,9 @@ pub struct Watch {
 impl Watch {
     /// The shortest pause between two looks while nothing happens.
     const IDLE: Duration = Duration::from_millis(100);
-    /// Looking takes at most this part of a core, however many files there are.
+    /// The longest, where looking takes long.
+    const LONGEST: Duration = Duration::from_secs(2);
+    /// In between looking takes at most this part of a core, however many files there are.
     const SHARE: u32 = 20;
     /// The pause after a look that shows a change. Files that are the same after it have come to rest.
     const REST: Duration = Duration::from_millis(200);
@@ -29,7 +31,7 @@ impl Watch {
     /// The pause after a look that took this long. While something changes it is neither shorter nor longer than files
     /// have to rest.
     pub fn pause(is_restless: bool, took: Duration) -> Duration {
-        if is_restless { Self::REST } else { Self::IDLE.max(took * Self::SHARE) }
+        if is_restless { Self::REST } else { (took * Self::SHARE).clamp(Self::IDLE, Self::LONGEST) }
     }
 
     /// Whether the files are to be read now: they differ from what was read, and the last look showed the same.
@@ -84,7 +86,7 @@ mod tests {
     fn many_files_are_looked_at_less_often_and_all_rest_as_long() {
         let pause =
             |restless, milliseconds| Watch::pause(restless, Duration::from_millis(milliseconds)).as_millis();
-        assert_eq!([0, 5, 50].map(|took| pause(false, took)), [100, 100, 1000]);
+        assert_eq!([0, 5, 50, 500].map(|took| pause(false, took)), [100, 100, 1000, 2000]);
         assert_eq!([0, 5, 50].map(|took| pause(true, took)), [200, 200, 200]);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::content::Content;
@@ -71,11 +72,24 @@ fn read(path: &Path, kept: Option<(Stamp, Content)>) -> io::Result<(Stamp, Conte
 
 fn list(folder: &Path) -> Listing {
     let mut listing = Listing::new();
-    collect(folder, &mut listing);
+    collect(folder, &mut Vec::new(), &mut listing);
     listing
 }
 
-fn collect(folder: &Path, listing: &mut Listing) {
+/// `above` are the folders that led here.
+fn collect(folder: &Path, above: &mut Vec<(u64, u64)>, listing: &mut Listing) {
+    let this = fs::metadata(folder).map(|data| (data.dev(), data.ino())).unwrap_or_default();
+    if above.contains(&this) {
+        let error = io::Error::other("a link leads back to a folder above it");
+        listing.insert(folder.to_owned(), Err(error));
+        return;
+    }
+    above.push(this);
+    below(folder, above, listing);
+    above.pop();
+}
+
+fn below(folder: &Path, above: &mut Vec<(u64, u64)>, listing: &mut Listing) {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = match entries {
         Ok(entries) => entries,
@@ -91,7 +105,7 @@ fn collect(folder: &Path, listing: &mut Listing) {
         }
         // Follows links, which is how a ConfigMap is mounted.
         if path.is_dir() {
-            collect(&path, listing);
+            collect(&path, above, listing);
         } else if path.extension().is_some_and(|extension| extension == "toml") {
             listing.insert(path, Ok(()));
         }
@@ -119,6 +133,18 @@ mod tests {
         };
         let identities = tree.contents().map(identity).collect();
         (identities, problems.into_vec().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn links_that_lead_back_end_and_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.toml"), record("aaa")).unwrap();
+        for name in ["x", "y"] {
+            std::os::unix::fs::symlink(".", folder.path().join(name)).unwrap();
+        }
+        let problems = read(&mut Tree::default(), folder.path()).1;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.contains("a link leads back")), "{problems:?}");
     }
 
     #[test]

@@ -25,47 +25,73 @@ impl Asked {
         Self { client: Some(client), target: Some(target), audiences: Vec::new() }
     }
 
+    /// How the identity was named, for the record: by the client id, else by whichever audience it may be.
+    pub fn name(&self) -> Cow<'_, str> {
+        self.client.as_deref().map_or_else(|| self.audiences.join(", ").into(), Cow::Borrowed)
+    }
+
     /// Finds the identity, and what is asked for it. Whether that resource exists is not looked at here: strangers may
     /// not learn it.
     pub fn resolve<'a, 'd>(
         &'a self,
         tenant: &'d Tenant,
         tenant_as_asked: &str,
-    ) -> Result<(&'d Identity, Cow<'a, Target>), Refusal> {
-        let naming: Vec<&Identity> =
-            self.audiences.iter().filter_map(|audience| tenant.named(audience)).collect();
-        if naming.len() > 1 {
+    ) -> Result<Resolved<'a, 'd>, Refusal> {
+        let mut naming =
+            self.audiences.iter().filter_map(|audience| Some((audience.as_str(), tenant.named(audience)?)));
+        let (first, second) = (naming.next(), naming.next());
+        if second.is_some() {
             return Err(Refusal::Malformed("two audiences name identities, and a token is for one"));
         }
-        let identity = match (&self.client, naming.first()) {
-            (Some(client), _) => tenant.identity(client, tenant_as_asked),
-            (None, Some(identity)) => identity.in_use(),
-            (None, None) => Err(Refusal::ClientUnknown {
-                client: self.audiences.join(", "),
-                tenant: tenant_as_asked.to_owned(),
-            }),
-        }?;
-        let target = match &self.target {
-            Some(target) => Cow::Borrowed(target),
-            None => Cow::Owned(self.remaining(tenant, identity)?),
+        let (name, identity) = match (&self.client, first) {
+            (Some(client), _) => (client.as_str(), tenant.identity(client, tenant_as_asked)?),
+            (None, Some((name, identity))) => (name, identity.in_use(name)?),
+            (None, None) => {
+                let (client, tenant) = (self.name().into_owned(), tenant_as_asked.to_owned());
+                return Err(Refusal::ClientUnknown { client, tenant });
+            }
         };
-        Ok((identity, target))
+        let rest = self.remaining(tenant, identity)?;
+        let target = match (&self.target, rest) {
+            (Some(target), None) => Cow::Borrowed(target),
+            (Some(target), Some(other)) if *target == other => Cow::Borrowed(target),
+            (Some(_), Some(_)) => {
+                return Err(Refusal::Malformed("an audience names neither the identity nor the resource"));
+            }
+            (None, Some(target)) => Cow::Owned(target),
+            (None, None) => return Err(Refusal::MissingParameter("resource")),
+        };
+        Ok(Resolved { name, identity, target })
     }
 
-    /// The audience that does not name the identity.
-    fn remaining(&self, tenant: &Tenant, identity: &Identity) -> Result<Target, Refusal> {
+    /// The one audience that does not name the identity, if there is one.
+    fn remaining(&self, tenant: &Tenant, identity: &Identity) -> Result<Option<Target>, Refusal> {
         let names_it = |audience: &str| {
             tenant.named(audience).is_some_and(|named| named.client_id == identity.client_id)
         };
         let mut rest = self.audiences.iter().filter(|audience| !names_it(audience));
         match (rest.next(), rest.next()) {
-            (Some(one), None) => Target::from_resource(one).ok_or_else(|| Refusal::ResourceForm(one.clone())),
+            (None, _) => Ok(None),
+            (Some(one), None) => match Target::from_resource(one) {
+                Some(target) => Ok(Some(target)),
+                None => Err(Refusal::ResourceForm(one.clone())),
+            },
             (Some(_), Some(_)) => {
                 Err(Refusal::Malformed("two audiences name resources, and a token is for one"))
             }
-            (None, _) => Err(Refusal::MissingParameter("resource")),
         }
     }
+}
+
+/// Whom a request is for, and what for.
+#[derive(Debug)]
+pub struct Resolved<'a, 'd> {
+    /// Enabled.
+    pub identity: &'d Identity,
+    /// How the caller named it: what answers may repeat.
+    pub name: &'a str,
+    /// The resource; it may not exist.
+    pub target: Cow<'a, Target>,
 }
 
 #[cfg(test)]
@@ -83,9 +109,12 @@ mod tests {
     const PLACE: &str = "/subscriptions/33333333-3333-3333-3333-333333333333/resourcegroups/rg/providers/\
         Microsoft.ManagedIdentity/userAssignedIdentities/id-deploy";
 
+    const OFF_PLACE: &str = "/subscriptions/33333333-3333-3333-3333-333333333333/resourcegroups/rg/providers/\
+        Microsoft.ManagedIdentity/userAssignedIdentities/id-off";
+
     fn tenant() -> Tenant {
         let mut tenant = Tenant::new(Guid::from_random([1; 16]), None, ("i1".into(), "i2".into()));
-        for (client, place) in [(DEPLOY, Some(PLACE)), (OTHER, None), (OFF, None)] {
+        for (client, place) in [(DEPLOY, Some(PLACE)), (OTHER, None), (OFF, Some(OFF_PLACE))] {
             tenant.add_identity(Arc::new(Identity {
                 name: client.to_owned(),
                 client_id: Guid::parse(client).unwrap(),
@@ -113,8 +142,8 @@ mod tests {
             audiences: audiences.iter().map(ToString::to_string).collect(),
         };
         let tenant = tenant();
-        let (identity, target) = asked.resolve(&tenant, "t")?;
-        Ok((identity.name.clone(), target.audience().to_string()))
+        let resolved = asked.resolve(&tenant, "t")?;
+        Ok((resolved.identity.name.clone(), resolved.target.audience().to_string()))
     }
 
     #[test]
@@ -133,8 +162,8 @@ mod tests {
         assert_eq!(found(Some(DEPLOY), None, &["api://x"]), deploy("api://x"));
         // An identity may be an API, too.
         assert_eq!(found(Some(DEPLOY), None, &[OTHER]), deploy(OTHER));
-        // What has a parameter of its own is not taken from an audience.
-        assert_eq!(found(Some(DEPLOY), Some("api://x"), &["api://y"]), deploy("api://x"));
+        // Said twice, the same.
+        assert_eq!(found(Some(DEPLOY), Some("api://x"), &["api://x", DEPLOY]), deploy("api://x"));
     }
 
     #[test]
@@ -152,11 +181,23 @@ mod tests {
                 }
             }
         }
-        assert!(matches!(found(Some(DEPLOY), None, &["api://x", "api://y"]), Err(Refusal::Malformed(_))));
+        for (target, audiences) in [
+            (None, &["api://x", "api://y"][..]),
+            (Some("api://x"), &["api://y"]),
+            (Some("api://x"), &["api://x", "api://y"]),
+            (Some("api://x"), &[OTHER]),
+        ] {
+            assert!(
+                matches!(found(Some(DEPLOY), target, audiences), Err(Refusal::Malformed(_))),
+                "{audiences:?}"
+            );
+        }
         assert_eq!(found(Some(DEPLOY), None, &[DEPLOY]), Err(Refusal::MissingParameter("resource")));
-        for (client, audiences) in [(Some(OFF), &[][..]), (None, &[OFF][..])] {
+        // By the name that was presented, which may not be its client id.
+        for (client, audiences) in [(Some(OFF), &[][..]), (None, &[OFF]), (None, &[OFF_PLACE])] {
             let off = found(client, Some("api://x"), audiences);
-            assert_eq!(off, Err(Refusal::ClientDisabled(Guid::parse(OFF).unwrap())));
+            let name = client.unwrap_or_else(|| audiences[0]);
+            assert_eq!(off, Err(Refusal::ClientDisabled(name.to_owned())));
         }
     }
 }

@@ -110,9 +110,9 @@ pub struct Comparison {
 }
 
 impl Identity {
-    /// Refuses one that is switched off.
-    pub fn in_use(&self) -> Result<&Self, Refusal> {
-        if self.enabled { Ok(self) } else { Err(Refusal::ClientDisabled(self.client_id)) }
+    /// Refuses one that is switched off, by the name that it was asked for.
+    pub fn in_use(&self, name: &str) -> Result<&Self, Refusal> {
+        if self.enabled { Ok(self) } else { Err(Refusal::ClientDisabled(name.to_owned())) }
     }
 }
 

@@ -81,16 +81,22 @@ impl Directory {
         id.and_then(|id| self.tenants.get(&id)).ok_or_else(|| Refusal::TenantUnknown(name.to_owned()))
     }
 
-    /// The policy of an issuer that an enabled credential of this identity names. Everything that could cause an
+    /// The policy of an issuer that an enabled credential of this identity names; the identity comes by the name that it
+    /// was asked for. Everything that could cause an
     /// outbound request comes after this.
-    pub fn trusted(&self, identity: &Identity, issuer: &str) -> Result<&IssuerPolicy, Refusal> {
+    pub fn trusted(
+        &self,
+        (identity, name): (&Identity, &str),
+        issuer: &str,
+    ) -> Result<&IssuerPolicy, Refusal> {
         if self.own_issuers.contains(issuer) {
             return Err(Refusal::OwnIssuer(issuer.to_owned()));
         }
+        let credentials = &identity.credentials;
         let mut enabled =
-            identity.credentials.iter().filter(|c| c.state == super::credential::CredentialState::Enabled);
+            credentials.iter().filter(|c| c.state == super::credential::CredentialState::Enabled);
         if enabled.clone().next().is_none() {
-            return Err(Refusal::NoCredential(identity.client_id));
+            return Err(Refusal::NoCredential(name.to_owned()));
         }
         let named = enabled.any(|credential| credential.names_issuer(issuer));
         self.policies

@@ -47,8 +47,8 @@ pub enum Refusal {
         /// As presented.
         tenant: String,
     },
-    /// The identity is disabled.
-    ClientDisabled(Guid),
+    /// The identity, as presented, is disabled.
+    ClientDisabled(String),
     /// The assertion is not a JWT that we read; says why.
     AssertionMalformed(&'static str),
     /// The header's `typ` announces something that is not a plain JWT.
@@ -57,8 +57,8 @@ pub enum Refusal {
     ClaimAbsent(&'static str),
     /// Our own token came back as an assertion.
     OwnIssuer(String),
-    /// The identity has no enabled credential.
-    NoCredential(Guid),
+    /// The identity, as presented, has no enabled credential.
+    NoCredential(String),
     /// No enabled credential of the identity names this issuer.
     IssuerUnnamed(String),
     /// The algorithm is not accepted from this issuer.

@@ -1,7 +1,8 @@
 //! One tenant of the snapshot: its identities, credentials, resources and role assignments.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::credential::Identity;
 use super::ids::Guid;
@@ -27,6 +28,8 @@ pub struct Tenant {
     by_uri: HashMap<String, usize>,
     by_client: HashMap<Guid, usize>,
     assignments: HashMap<Guid, Vec<Assignment>>,
+    /// Every subscription that a record names: found when somebody asks for them, and then at hand.
+    subscriptions: OnceLock<BTreeSet<Guid>>,
 }
 
 /// What an identity may do where.
@@ -54,6 +57,7 @@ impl Tenant {
             by_uri: HashMap::new(),
             by_client: HashMap::new(),
             assignments: HashMap::new(),
+            subscriptions: OnceLock::new(),
         }
     }
 
@@ -97,7 +101,7 @@ impl Tenant {
         }
         id.and_then(|id| self.identities.get(&id))
             .ok_or_else(|| Refusal::ClientUnknown { client: client.to_owned(), tenant: tenant.to_owned() })?
-            .in_use()
+            .in_use(client)
     }
 
     /// The identity whose client id or resource id this is, enabled or not. ARM's ids have no case.
@@ -131,17 +135,21 @@ impl Tenant {
 
     /// The subscriptions in which a principal has a role, there or below, sorted. Who has one at `/` has it in every
     /// subscription that a record of the tenant names.
-    pub fn subscriptions(&self, principal: Guid) -> BTreeSet<Guid> {
+    pub fn subscriptions(&self, principal: Guid) -> Cow<'_, BTreeSet<Guid>> {
         let given = self.assignments.get(&principal).map(Vec::as_slice).unwrap_or_default();
-        let subscription = |assignment: &Assignment| assignment.scope.subscription();
-        if !given.iter().any(|assignment| assignment.scope.canonical().is_empty()) {
-            return given.iter().filter_map(subscription).collect();
+        if given.iter().any(|assignment| assignment.scope.canonical().is_empty()) {
+            return Cow::Borrowed(self.subscriptions.get_or_init(|| self.named_subscriptions()));
         }
+        Cow::Owned(given.iter().filter_map(|assignment| assignment.scope.subscription()).collect())
+    }
+
+    fn named_subscriptions(&self) -> BTreeSet<Guid> {
         let homes =
             self.identities().filter_map(|identity| ScopePath::parse(identity.resource_id.as_deref()?));
         let homes = homes.filter_map(|home| home.subscription());
         let resources = self.resources.iter().filter_map(|resource| resource.scope.subscription());
-        homes.chain(resources).chain(self.assignments().filter_map(subscription)).collect()
+        let assignments = self.assignments().filter_map(|assignment| assignment.scope.subscription());
+        homes.chain(resources).chain(assignments).collect()
     }
 
     /// All identities, in no order.

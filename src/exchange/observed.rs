@@ -8,15 +8,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::Call;
 use crate::audit::{Assertion, Outcome, Record, Status};
 use crate::clock::{Stopwatch, UnixTime};
-use crate::domain::asked::Asked;
+use crate::domain::asked::{Asked, Resolved};
 use crate::domain::assertion::UnverifiedAssertion;
 use crate::domain::authorize::Grant;
-use crate::domain::credential::Identity;
 use crate::domain::digest::hex;
 use crate::domain::directory::Directory;
 use crate::domain::matching::Match;
 use crate::domain::refusal::Refusal;
-use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
 use crate::metrics::{Metrics, Stage};
 use crate::signing::Token;
@@ -61,11 +59,12 @@ impl<'m> Observed<'m> {
     pub(super) fn asked(&mut self, directory: &Directory, asked: &Asked) {
         self.record.directory_digest = Some(directory.digest().to_owned());
         self.record.resource = asked.target.as_ref().map(|target| (&*target.audience()).into());
-        self.record.app_id = asked.client.as_deref().map(Into::into);
+        self.record.app_id = Some((&*asked.name()).into());
     }
 
-    pub(super) fn resolved(&mut self, tenant: &Tenant, identity: &Identity, target: &Target) {
-        self.record.resource = Some((&*target.audience()).into());
+    pub(super) fn resolved(&mut self, tenant: &Tenant, resolved: &Resolved<'_, '_>) {
+        let identity = resolved.identity;
+        self.record.resource = Some((&*resolved.target.audience()).into());
         self.record.tenant_id = Some(tenant.id.to_string().as_str().into());
         self.record.identity_name = Some(identity.name.clone());
         self.record.app_id = Some(identity.client_id.to_string().as_str().into());

@@ -83,6 +83,7 @@ impl Public {
                 call.answer(&self.wire, decision, ids)
             }
             Route::Arm(asked) => {
+                let Ok(_admitted) = self.admit() else { return arm::busy(&self.wire, ids) };
                 let snapshot = self.exchange.snapshot.load();
                 let records = (&*snapshot.directory, &self.exchange.keys);
                 arm::answer(&self.wire, records, (parts, asked), ids)

@@ -130,7 +130,9 @@ fn said(refusal: &Refusal, surface: Surface) -> Rendered {
                 plain(tenant)
             ),
         ),
-        R::ClientDisabled(id) => curable("unauthorized_client", format!("Application '{id}' is disabled.")),
+        R::ClientDisabled(client) => {
+            curable("unauthorized_client", format!("Application '{}' is disabled.", plain(client)))
+        }
         R::AssertionMalformed(why) => bad(format!("JWT token is invalid or malformed: {why}.")),
         R::AssertionKind(kind) => bad(format!(
             "Invalid JWT token. The header type '{}' is not allowed; expected 'JWT'.",
@@ -145,8 +147,8 @@ fn said(refusal: &Refusal, surface: Surface) -> Rendered {
              not itself be used as one.",
             plain(issuer)
         )),
-        R::NoCredential(id) => {
-            client(format!("The client '{id}' has no configured federated identity credentials."))
+        R::NoCredential(name) => {
+            client(format!("The client '{}' has no configured federated identity credentials.", plain(name)))
         }
         R::IssuerUnnamed(issuer) => no_match("issuer", issuer),
         R::SubjectUnmatched(subject) => no_match("subject", subject),
@@ -283,6 +285,8 @@ mod tests {
                 Refusal::TenantForm(said()),
                 Refusal::TenantUnknown(said()),
                 Refusal::ClientUnknown { client: said(), tenant: said() },
+                Refusal::ClientDisabled(said()),
+                Refusal::NoCredential(said()),
                 Refusal::AssertionKind(said()),
                 Refusal::OwnIssuer(said()),
                 Refusal::IssuerUnnamed(said()),

@@ -3,8 +3,11 @@
 //!
 //! Read only. But for the cloud's description everything asks for a token of ours first ([`crate::domain::bearer`]).
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
@@ -86,6 +89,15 @@ pub fn answer(
     })
 }
 
+/// There is too much to do.
+pub fn busy(wire: &Wire, ids: &Ids) -> Response<Full<Bytes>> {
+    let message = "The broker is busy. Please try again.";
+    let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "ServerBusy", message);
+    let mut response = fault.render(wire, ids);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// Who calls comes first: a stranger learns nothing, not even which paths are served.
 fn protected(
     wire: &Wire,
@@ -106,7 +118,7 @@ fn protected(
     api_version(parts)?;
     match asked {
         Asked::Subscription(id) => {
-            let found = Guid::parse(id).filter(|id| subscriptions(&caller).any(|mine| mine == *id));
+            let found = Guid::parse(id).filter(|id| subscriptions(&caller).contains(id));
             found.map(|id| subscription(caller.tenant(), id)).ok_or_else(|| {
                 let message = format!("The subscription '{}' could not be found.", plain(id));
                 Fault::new(StatusCode::NOT_FOUND, "SubscriptionNotFound", message)
@@ -114,7 +126,8 @@ fn protected(
         }
         Asked::Tenants => Ok(json!({ "value": [tenant(caller.tenant())] })),
         _ => {
-            let list: Vec<_> = subscriptions(&caller).map(|id| subscription(caller.tenant(), id)).collect();
+            let mine = subscriptions(&caller);
+            let list: Vec<_> = mine.iter().map(|id| subscription(caller.tenant(), *id)).collect();
             Ok(json!({ "value": list }))
         }
     }
@@ -167,8 +180,8 @@ fn cloud(origin: &str) -> Value {
     })
 }
 
-fn subscriptions(caller: &Caller<'_>) -> impl Iterator<Item = Guid> {
-    caller.tenant().subscriptions(caller.principal()).into_iter()
+fn subscriptions<'d>(caller: &Caller<'d>) -> Cow<'d, BTreeSet<Guid>> {
+    caller.tenant().subscriptions(caller.principal())
 }
 
 /// Subscriptions have no names here but their ids.

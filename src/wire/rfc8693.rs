@@ -59,11 +59,13 @@ pub(super) fn asked(form: &Form<'_>, user: Option<String>) -> Result<(Asked, Str
 
 /// What names the resource and nothing else: `resource`, else a `scope` that ends in `/.default`.
 fn target(form: &Form<'_>) -> Result<Option<Target>, Refusal> {
-    if let Some(resource) = form.get("resource") {
-        let target = Target::from_resource(resource);
-        return target.map(Some).ok_or_else(|| Refusal::ResourceForm(resource.to_owned()));
+    let scope = form.get("scope").and_then(Target::from_scope);
+    let Some(resource) = form.get("resource") else { return Ok(scope) };
+    let target = Target::from_resource(resource).ok_or_else(|| Refusal::ResourceForm(resource.to_owned()))?;
+    if scope.is_some_and(|scope| scope != target) {
+        return Err(Refusal::Malformed("resource and scope name different resources"));
     }
-    Ok(form.get("scope").and_then(Target::from_scope))
+    Ok(Some(target))
 }
 
 /// Nothing names the resource: a scope was meant to, or there is none.

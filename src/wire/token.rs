@@ -167,8 +167,8 @@ fn is_form(parts: &Parts) -> bool {
 fn basic_user(parts: &Parts) -> Result<Option<String>, Refusal> {
     let mut found = None;
     for value in parts.headers.get_all(AUTHORIZATION) {
-        let Some((scheme, encoded)) = value.as_bytes().split_at_checked(6) else { continue };
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
+        let Some((scheme, encoded)) = value.as_bytes().split_at_checked(5) else { continue };
+        if !scheme.eq_ignore_ascii_case(b"basic") || encoded.first().is_some_and(u8::is_ascii_alphanumeric) {
             continue;
         }
         let secret = Refusal::Malformed(A_SECRET);
@@ -337,7 +337,16 @@ mod tests {
             }
             assert!(malformed(&[FORM], &format!("{valid}&x=%zz")));
             assert!(malformed(&[FORM], &format!("{valid}&client_secret=s")));
-            for basic in ["basic Yzpwdw==", "Basic Yzpwdw", "Basic Yzpwd-8=", "Basic ?", "Basic Yzo="] {
+            for basic in [
+                "basic Yzpwdw==",
+                "Basic Yzpwdw",
+                "Basic Yzpwd-8=",
+                "Basic ?",
+                "Basic Yzo=",
+                "Basic\tYzpwdw==",
+                "Basic",
+                "Basic:Yzo=",
+            ] {
                 assert!(malformed(&[FORM, ("authorization", basic)], &valid), "{basic}");
             }
             let twice = ("authorization", "Basic Og==");
@@ -385,7 +394,7 @@ mod tests {
             ("audience=i&audience=r", &[FORM], None, None, &["i", "r"]),
             ("client_id=c&audience=r&scope=openid", &[FORM], Some("c"), None, &["r"]),
             (
-                "client_id=c&resource=r&scope=s/.default&audience=a",
+                "client_id=c&resource=r&scope=r/.default&audience=a",
                 &[FORM],
                 Some("c"),
                 Some(uri("r")),
@@ -397,7 +406,9 @@ mod tests {
             assert_eq!((asked.client.as_deref(), &asked.target), (*client, target), "{with}");
             assert_eq!(asked.audiences, *audiences, "{with}");
         }
+        let different = Refusal::Malformed("resource and scope name different resources");
         for (with, expected) in [
+            ("client_id=c&resource=r&scope=s/.default", different),
             ("resource=r", Refusal::MissingParameter("client_id")),
             ("client_id=c", Refusal::MissingParameter("resource")),
             ("audience=i", Refusal::MissingParameter("resource")),

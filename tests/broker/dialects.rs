@@ -165,8 +165,21 @@ fn a_token_exchange_that_is_ambiguous_or_acts_for_others_is_refused() {
         {
             with(&bare, fields).send(world).await.refused(401, "invalid_client", 700_016);
         }
-        let kept = with(&form, &[("audience", VAULT), ("audience", "api://x")]);
-        assert_eq!(kept.send(world).await.status, 200, "audiences beside a resource are not needed");
+        // What is said twice and differently is not half ignored.
+        for fields in [
+            &[("audience", API)][..],
+            &[("audience", VAULT), ("audience", "api://x")],
+            &[("audience", ROLELESS)],
+            &[("scope", "api://orders/.default")],
+        ] {
+            with(&form, fields).send(world).await.refused(400, "invalid_request", 9_002_313);
+        }
+        let scope = format!("{VAULT}/.default");
+        for fields in
+            [&[("audience", VAULT)][..], &[("audience", CLIENT), ("scope", &scope)], &[("scope", "openid")]]
+        {
+            assert_eq!(with(&form, fields).send(world).await.status, 200, "{fields:?}");
+        }
     });
 }
 
@@ -306,5 +319,23 @@ fn what_nobody_asked_for_changes_no_verdict() {
                 }
             }
         }
+    });
+}
+
+/// An identity that is named by its place is refused by its place: its client id was not presented.
+#[test]
+fn a_refusal_repeats_the_name_that_was_presented() {
+    let off = DIRECTORY.replacen("client_id = ", "enabled = false\nclient_id = ", 1);
+    own(Plan { directory: off, ..Plan::default() }, |world| async move {
+        let form = exchange(&world).without("client_id").with("audience", MIRID);
+        let reply = form.send(&world).await;
+        reply.refused(401, "invalid_client", 7_000_112);
+        assert!(
+            reply.text().contains(&format!("'{MIRID}'")) && !reply.text().contains(CLIENT),
+            "{}",
+            reply.text()
+        );
+        let line = world.record(&reply.trace()).await;
+        assert!(line["appId"].as_str().unwrap().starts_with("/subscriptions/3333"), "{line}");
     });
 }
