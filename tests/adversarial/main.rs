@@ -6,6 +6,7 @@
 mod claims;
 mod jws;
 mod keys;
+mod replay;
 mod stage;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../broker/support.rs"]
