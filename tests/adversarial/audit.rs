@@ -302,3 +302,39 @@ fn keys_that_cannot_be_written_leave_the_old_ones() {
         server.post(&home.form()).await.unwrap().token();
     });
 }
+
+#[test]
+fn a_flood_of_garbage_stops_no_grant_and_is_counted_exactly() {
+    const CLIENTS: u64 = 8;
+    const EACH: u64 = 100;
+    RUNTIME.block_on(async {
+        let home = Home::new().await;
+        let server = Arc::new(Server::start(home.folder.path()));
+        let mut flood = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let (server, form) = (Arc::clone(&server), home.form().with("client_assertion", "not.a.token"));
+            flood.spawn(async move {
+                for _ in 0..EACH {
+                    server.post(&form).await.unwrap().refused(400, "invalid_request", 50027);
+                }
+            });
+        }
+        let mut received = Vec::new();
+        while !flood.is_empty() {
+            let reply = server.post(&home.form()).await.unwrap();
+            reply.token();
+            received.push(reply.trace());
+            while let Some(ended) = flood.try_join_next() {
+                ended.unwrap();
+            }
+        }
+        assert_eq!(granted(&home.audit(), 0), received);
+        let told = || async {
+            let garbage =
+                lines(&home.audit(), 0).into_iter().filter(|line| line["status"]["errorCode"] == 50027);
+            let counts = garbage.map(|line| line["count"].as_u64().unwrap_or(1));
+            (counts.sum::<u64>() == CLIENTS * EACH).then_some(())
+        };
+        eventually("every refusal, by itself or counted", told).await;
+    });
+}
