@@ -27,3 +27,6 @@ pub mod scope;
 pub mod tenant;
 pub mod token;
 pub mod verify;
+
+#[cfg(test)]
+mod vectors;

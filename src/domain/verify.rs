@@ -1,5 +1,7 @@
 //! From a claim to a fact: signature, then times and lifetime, then presence of subject and audience.
 
+use aws_lc_rs::signature::ParsedPublicKey;
+
 use super::assertion::{Candidate, Claims};
 use super::keyset::KeySet;
 use super::policy::IssuerPolicy;
@@ -60,7 +62,7 @@ impl Candidate<'_> {
                 issuer: claims.issuer.clone().unwrap_or_default(),
             }
         })?;
-        if !named.iter().any(|key| key.verify_sig(message, &assertion.signature).is_ok()) {
+        if !signed_by_one(&named, message, &assertion.signature) {
             return Err(Refusal::Signature);
         }
         self.without_signature(now).map(Verified)
@@ -80,6 +82,11 @@ impl Candidate<'_> {
                 .ok_or(Refusal::ClaimAbsent("aud"))?,
         })
     }
+}
+
+/// Whether one of the keys made this signature. The verifiers of `keys` are those of one algorithm.
+pub(super) fn signed_by_one(keys: &[&ParsedPublicKey], message: &[u8], signature: &[u8]) -> bool {
+    keys.iter().any(|key| key.verify_sig(message, signature).is_ok())
 }
 
 /// `exp` and `iat` are required, `nbf` is not (reference: oidc-issuers.md section 3.5). Sums saturate: dates are at most 2^53.
