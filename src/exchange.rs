@@ -4,6 +4,7 @@
 //! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
 
 mod observed;
+mod used;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,12 +19,15 @@ use crate::domain::authorize::authorize;
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::matching;
+use crate::domain::onetime;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::metrics::{Dialect, Metrics, Stage};
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
 use observed::Observed;
+use used::Claim;
+pub use used::Used;
 
 /// What a dialect makes of a request: every syntax rule is kept, nothing is looked up yet.
 pub struct TokenRequest {
@@ -68,6 +72,8 @@ pub struct Exchange {
     pub keys: Keys,
     /// The record of decisions.
     pub audit: Audit,
+    /// Assertions good for one token only that have been used. It outlives snapshots.
+    pub used: Used,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -92,11 +98,14 @@ impl Exchange {
             Err(refusal) => Err(refusal.clone()),
         };
         let decision = match decision {
-            Ok(token) => {
+            Ok((token, claim)) => {
                 seen.enter(Stage::Audit);
                 let recorded = self.audit.grant(seen.granted(&token, watch.elapsed())).await;
                 seen.leave();
-                recorded.map(|()| token).map_err(|_| Refusal::Unavailable(Outage::Audit))
+                recorded.map_err(|_| Refusal::Unavailable(Outage::Audit)).map(|()| {
+                    claim.into_iter().for_each(Claim::keep);
+                    token
+                })
             }
             Err(refusal) => {
                 seen.leave();
@@ -108,7 +117,13 @@ impl Exchange {
         decision
     }
 
-    async fn decide(&self, request: &TokenRequest, seen: &mut Observed<'_>) -> Result<Token, Refusal> {
+    /// The token, with the claim on its assertion where that is good for one token only: it is given back when it is
+    /// dropped, so that who gets no token may try again.
+    async fn decide(
+        &self,
+        request: &TokenRequest,
+        seen: &mut Observed<'_>,
+    ) -> Result<(Token, Option<Claim<'_>>), Refusal> {
         seen.enter(Stage::Parse);
         let snapshot = self.snapshot.load_full();
         let directory = &snapshot.directory;
@@ -150,8 +165,11 @@ impl Exchange {
         let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);
 
+        let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
+
         seen.enter(Stage::Mint);
-        self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing))
+        let minted = self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing));
+        Ok((minted?, claim))
     }
 
     /// Metrics and the log line. A grant's record is its audit line, so its log line is for debugging only.

@@ -99,6 +99,7 @@ pub struct Metrics {
     connections: IntGauge,
     audit_records: IntCounter,
     audit_queue: IntGauge,
+    one_time_entries: IntGauge,
     signing_key_age: IntGaugeVec,
     handshake_failures: IntCounter,
     /// Without labels; a vector because there may be no certificate.
@@ -184,6 +185,8 @@ pub struct Readings {
     pub refused_connections: u64,
     /// Audit lines written since the start.
     pub audit_records: u64,
+    /// Assertions good for one token only that are remembered.
+    pub one_time_entries: usize,
     /// Audit records that wait.
     pub audit_queue: usize,
     /// Our published keys.
@@ -245,11 +248,8 @@ impl Metrics {
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.label()])),
             audit_records: total("audit_records_total", "Audit lines written.")?,
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
-            signing_key_age: gauges(
-                "signing_key_age_seconds",
-                "Time since a published key was made.",
-                &["kid", "state"],
-            )?,
+            one_time_entries: gauge("one_time_entries", "Assertions remembered as used.")?,
+            signing_key_age: gauges("signing_key_age_seconds", "Age of a published key.", &["kid", "state"])?,
             handshake_failures: total("tls_handshake_failures_total", "TLS handshakes that failed.")?,
             certificate_expiry: gauges(
                 "tls_certificate_expiry_seconds",
@@ -286,6 +286,7 @@ impl Metrics {
     pub fn render(&self, readings: &Readings) -> Result<String, prometheus::Error> {
         self.connections.set(i64::try_from(readings.connections).unwrap_or(i64::MAX));
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
+        self.one_time_entries.set(i64::try_from(readings.one_time_entries).unwrap_or(i64::MAX));
         catch_up(&self.shed_connections, readings.refused_connections);
         catch_up(&self.audit_records, readings.audit_records);
         catch_up(&self.handshake_failures, readings.handshake_failures);

@@ -17,10 +17,12 @@ use crate::domain::authorize::authorize;
 use crate::domain::credential::{Comparison, Credential, Identity, Presented};
 use crate::domain::directory::Directory;
 use crate::domain::matching;
+use crate::domain::onetime;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
+use crate::domain::verify::Claimed;
 use crate::trust::{Issuers, Overrides};
 
 #[derive(Args)]
@@ -74,6 +76,8 @@ struct Findings<'d> {
     /// Why the issuer's keys could not be had.
     cause: Option<String>,
     matched: Option<&'d Credential>,
+    /// Whether the token is good for one exchange only: a running broker knows whether it has been used.
+    one_time: bool,
     roles: Option<Vec<String>>,
 }
 
@@ -127,6 +131,17 @@ impl<'d> Findings<'d> {
         self.step = step;
     }
 
+    /// What the credential that fits demands beside the issuer's policy.
+    fn credential(&mut self, credential: &'d Credential, claims: &Claimed<'_>) -> Result<(), Refusal> {
+        self.matched = Some(credential);
+        self.one_time = onetime::is_demanded(claims.policy(), credential);
+        self.unchecked.extend(self.one_time.then_some("one-time use"));
+        if credential.max_token_lifetime.is_some() {
+            self.begin("lifetime for the credential");
+        }
+        credential.check_lifetime(claims)
+    }
+
     /// Every credential of the identity against what the token says, whether or not the checks got that far.
     fn comparisons(&self) -> Vec<(&'d Credential, Comparison)> {
         let (Some((_, identity)), Some(said)) = (self.identity, &self.said) else { return Vec::new() };
@@ -166,7 +181,8 @@ impl<'a> Question<'a> {
             seen.begin("times and lifetime");
             let claims = candidate.without_signature(self.now)?;
             seen.begin("subject and audience");
-            seen.matched = Some(matching::fitting(identity, &claims)?);
+            let credential = matching::fitting(identity, &claims)?;
+            seen.credential(credential, &claims)?;
             seen.unchecked.extend(self.target.as_ref().map(|_| "resource and roles"));
             seen.begin("");
             return Ok(());
@@ -188,7 +204,7 @@ impl<'a> Question<'a> {
 
         seen.begin("subject and audience");
         let matched = matching::find(tenant, identity, &verified)?;
-        seen.matched = Some(matched.credential());
+        seen.credential(matched.credential(), matched.claims())?;
 
         if let Some(target) = &self.target {
             seen.begin("resource and roles");

@@ -241,6 +241,9 @@ mod tests {
             "twice",
         );
         refused(&identity(1, &c.replace("https://i", "http://i")), "issuer", "not an https URL");
+        let limited = |lifetime| identity(1, &format!("{c}max_token_lifetime = \"{lifetime}\""));
+        refused(&limited("59s"), "max_token_lifetime", "59s is out of range");
+        refused(&limited("367d"), "max_token_lifetime", "out of range: expected 1m to 366days");
         refused(&identity(1, &c.replace("https://i.example", "https://127.0.0.1")), "issuer", "IP address");
         let own = format!("https://sts.example/{TENANT}/v2.0");
         refused(&identity(1, &c.replace("https://i.example", &own)), "issuer", "issuer of this broker");
@@ -318,6 +321,16 @@ mod tests {
         assert_ne!(digest(&one), digest(&one.replace("s1", "s2")));
         assert_ne!(digest(&one), digest(&format!("{one}enabled = false")));
         assert_eq!(digest(&one).len(), 64);
+        // What is not limited says no more than what says so.
+        assert_eq!(digest(&one), digest(&format!("{one}jti_once = false")));
+        let limits = ["jti_once = true", "max_token_lifetime = \"1h\"", "max_token_lifetime = \"2h\""];
+        let digests: HashSet<_> = limits.iter().map(|limit| digest(&format!("{one}{limit}"))).collect();
+        assert_eq!((digests.len(), digests.contains(&digest(&one))), (3, false));
+        let mut once = surroundings();
+        once.policies = vec![IssuerPolicy { jti_once: true, ..IssuerPolicy::standard("https://i.example") }];
+        assert_ne!(digest(&one), compiled(&one, &once).0.digest());
+        once.policies[0].jti_once = false;
+        assert_eq!(digest(&one), compiled(&one, &once).0.digest());
     }
 
     #[test]

@@ -105,7 +105,21 @@ pub(super) fn credential(reader: &mut Reader<'_>, issuers: &mut Issuers) -> Opti
     let audience = audience(reader);
     let state =
         if reader.get_or("enabled", true) { CredentialState::Enabled } else { CredentialState::Disabled };
-    Some(Credential { name: name?, issuer: issuer?, subject: subject?, audience: audience?, state })
+    let jti_once = reader.get_or("jti_once", false);
+    let max_token_lifetime = max_token_lifetime(reader);
+    let (name, issuer, subject, audience) = (name?, issuer?, subject?, audience?);
+    Some(Credential { name, issuer, subject, audience, state, jti_once, max_token_lifetime })
+}
+
+/// Without the key there is the issuer's limit alone, which is no default of this one.
+fn max_token_lifetime(reader: &mut Reader<'_>) -> Option<Duration> {
+    let lifetime: Duration = reader.get("max_token_lifetime")?;
+    let (shortest, longest) = (Duration::from_secs(60), Duration::from_secs(366 * 24 * 3600));
+    if !(shortest..=longest).contains(&lifetime) {
+        let shown = humantime::format_duration(lifetime);
+        reader.problem("max_token_lifetime", format!("{shown} is out of range: expected 1m to 366days"), "");
+    }
+    Some(lifetime)
 }
 
 fn audience(reader: &mut Reader<'_>) -> Option<String> {

@@ -50,9 +50,10 @@ impl Grant {
     }
 }
 
-/// Looks the resource up and decides what the identity gets there. Only who has been matched may learn whether a
-/// resource exists.
-pub fn authorize(matched: &Match<'_>, target: &Target, tenant_as_asked: &str) -> Result<Grant, Refusal> {
+/// Holds the assertion against its credential's own limit, looks the resource up and decides what the identity gets there.
+/// Only who has been matched may learn of that limit, or whether a resource exists.
+pub fn authorize(matched: &Match<'_, '_>, target: &Target, tenant_as_asked: &str) -> Result<Grant, Refusal> {
+    matched.credential().check_lifetime(matched.claims())?;
     let (tenant, identity) = (matched.tenant(), matched.identity());
     let asked = target.audience();
     let resource = tenant.resource(target).ok_or_else(|| Refusal::ResourceUnknown {

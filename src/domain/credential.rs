@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ids::Guid;
 use super::refusal::Refusal;
+use super::verify::{Claimed, lives_longer};
 
 /// Who a token will be for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,10 @@ pub struct Credential {
     pub audience: String,
     /// Whether it counts.
     pub state: CredentialState,
+    /// Whether an assertion that it vouches for is good for one token only.
+    pub jti_once: bool,
+    /// Longest `exp` - `iat`, beside the issuer's own limit: the stricter of both holds.
+    pub max_token_lifetime: Option<Duration>,
 }
 
 /// Whether a credential counts. One that does not is as good as absent.
@@ -125,6 +131,17 @@ impl Credential {
             issuer: *self.issuer == *presented.issuer,
             subject: self.subject == presented.subject,
             audience: presented.audiences.contains(&self.audience),
+        }
+    }
+
+    /// Refuses an assertion that lives longer than this credential lets it. Only who has been matched may learn that.
+    pub fn check_lifetime(&self, claims: &Claimed<'_>) -> Result<(), Refusal> {
+        let (issued, expires) = (claims.issued(), claims.expires());
+        match self.max_token_lifetime {
+            Some(longest) if lives_longer(issued, expires, longest) => {
+                Err(Refusal::Lifetime { issued, expires })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -17,7 +17,10 @@ pub(super) fn of<'a>(
     policies: impl Iterator<Item = &'a IssuerPolicy>,
 ) -> String {
     let mut lines: Vec<String> = tenants.flat_map(tenant_lines).collect();
-    lines.extend(policies.map(policy_line));
+    for policy in policies {
+        lines.push(policy_line(policy));
+        lines.extend(policy.jti_once.then(|| line(("issuer_jti_once", &policy.issuer))));
+    }
     lines.sort_unstable();
     let mut content = Context::new(&SHA256);
     for (at, line) in lines.iter().enumerate() {
@@ -39,6 +42,7 @@ fn tenant_lines(tenant: &Tenant) -> Vec<String> {
     let id = tenant.id;
     let mut lines = vec![line(("tenant", id, &tenant.domain, &tenant.issuer_v1, &tenant.issuer_v2))];
     lines.extend(tenant.identities().map(|identity| identity_line(id, identity)));
+    lines.extend(tenant.identities().flat_map(|identity| limit_lines(id, identity)));
     lines.extend(tenant.resources().iter().map(|r| {
         line((
             "resource",
@@ -81,6 +85,15 @@ fn identity_line(tenant: Guid, identity: &Identity) -> String {
         &identity.tags,
         credentials,
     ))
+}
+
+/// What few credentials have makes lines of its own, so that all other directories keep their digests.
+fn limit_lines(tenant: Guid, identity: &Identity) -> impl Iterator<Item = String> {
+    let limited = identity.credentials.iter().filter(|c| c.jti_once || c.max_token_lifetime.is_some());
+    limited.map(move |c| {
+        let longest = c.max_token_lifetime.map(|longest| longest.as_secs());
+        line(("credential_limits", tenant, identity.client_id, &c.name, c.jti_once, longest))
+    })
 }
 
 fn policy_line(policy: &IssuerPolicy) -> String {

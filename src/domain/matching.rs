@@ -7,13 +7,14 @@ use super::verify::{Claimed, Verified};
 
 /// A verified token that fits a credential of an identity. Comes only from [`find`].
 #[derive(Debug, Clone, Copy)]
-pub struct Match<'d> {
+pub struct Match<'d, 'v> {
     tenant: &'d Tenant,
     identity: &'d Identity,
     credential: &'d Credential,
+    claims: &'v Claimed<'v>,
 }
 
-impl<'d> Match<'d> {
+impl<'d, 'v> Match<'d, 'v> {
     /// The tenant of the identity.
     pub fn tenant(&self) -> &'d Tenant {
         self.tenant
@@ -28,20 +29,26 @@ impl<'d> Match<'d> {
     pub fn credential(&self) -> &'d Credential {
         self.credential
     }
+
+    /// What has been matched.
+    pub fn claims(&self) -> &'v Claimed<'v> {
+        self.claims
+    }
 }
 
 /// The first credential, in the order of the record, that fits in issuer, subject and audience.
-pub fn find<'d>(
+pub fn find<'d, 'v>(
     tenant: &'d Tenant,
     identity: &'d Identity,
-    verified: &Verified,
-) -> Result<Match<'d>, Refusal> {
-    let credential = fitting(identity, verified.claims())?;
-    Ok(Match { tenant, identity, credential })
+    verified: &'v Verified<'v>,
+) -> Result<Match<'d, 'v>, Refusal> {
+    let claims = verified.claims();
+    let credential = fitting(identity, claims)?;
+    Ok(Match { tenant, identity, credential, claims })
 }
 
 /// The credential that [`find`] finds once the claims are facts.
-pub fn fitting<'d>(identity: &'d Identity, claims: &Claimed) -> Result<&'d Credential, Refusal> {
+pub fn fitting<'d>(identity: &'d Identity, claims: &Claimed<'_>) -> Result<&'d Credential, Refusal> {
     let presented = Presented {
         issuer: claims.issuer(),
         subject: claims.subject(),
@@ -96,6 +103,8 @@ mod tests {
             subject: subject.into(),
             audience: audience.into(),
             state: CredentialState::Enabled,
+            jti_once: false,
+            max_token_lifetime: None,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod json;
 pub mod jwk;
 pub mod keyset;
 pub mod matching;
+pub mod onetime;
 pub mod policy;
 pub mod refusal;
 pub mod resource;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::algorithm::Algorithm;
 
+/// Largest tolerance for clocks that an issuer may be given.
+pub const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
 /// The rules for one issuer: the defaults of `[trust]`, or what its `[[issuer]]` entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerPolicy {
@@ -14,7 +17,7 @@ pub struct IssuerPolicy {
     pub enabled: bool,
     /// Algorithms accepted from this issuer.
     pub algorithms: Vec<Algorithm>,
-    /// Tolerance for clocks, 0 to 300 s. Applied to `exp`, `nbf` and `iat` alike.
+    /// Tolerance for clocks, at most [`MAX_LEEWAY`]. Applied to `exp`, `nbf` and `iat` alike.
     pub leeway: Duration,
     /// Longest accepted `exp` - `iat`. Entra's limit is 25 h (AADSTS70023); one-year tokens of API servers fall to it.
     pub max_token_lifetime: Duration,
@@ -22,6 +25,8 @@ pub struct IssuerPolicy {
     pub require_kid: bool,
     /// Whether one of several audiences may match; else only a single audience does.
     pub multiple_audiences: bool,
+    /// Whether each assertion is good for one token only.
+    pub jti_once: bool,
 }
 
 impl IssuerPolicy {
@@ -40,6 +45,7 @@ impl IssuerPolicy {
             max_token_lifetime: Duration::from_secs(25 * 3600),
             require_kid: true,
             multiple_audiences: false,
+            jti_once: false,
         }
     }
 }

@@ -117,6 +117,8 @@ pub enum Refusal {
         /// The resource, as presented.
         resource: String,
     },
+    /// An assertion that is good for one token only has got one already.
+    Replayed,
     /// Instance discovery was asked about an authority that is not this one.
     InstanceUnknown,
     /// Our side could not finish; a retry may.
@@ -128,6 +130,8 @@ pub enum Refusal {
 pub enum Outage {
     /// More requests in flight than the limit.
     Overloaded,
+    /// No room to remember one more assertion that is good for one token only.
+    OneTimeFull,
     /// The decision can't be recorded, so nothing may leave.
     Audit,
     /// The token can't be signed.
@@ -175,8 +179,10 @@ pub enum Reason {
     AudienceUnmatched,
     ResourceUnknown,
     NotAssigned,
+    Replayed,
     InstanceUnknown,
     Overloaded,
+    OneTimeFull,
     AuditUnavailable,
     SigningUnavailable,
     Internal,
@@ -184,7 +190,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::Method,
         Self::Path,
         Self::BodyTooLarge,
@@ -220,8 +226,10 @@ impl Reason {
         Self::AudienceUnmatched,
         Self::ResourceUnknown,
         Self::NotAssigned,
+        Self::Replayed,
         Self::InstanceUnknown,
         Self::Overloaded,
+        Self::OneTimeFull,
         Self::AuditUnavailable,
         Self::SigningUnavailable,
         Self::Internal,
@@ -265,8 +273,10 @@ impl Reason {
             Self::AudienceUnmatched => "audience_unmatched",
             Self::ResourceUnknown => "resource_unknown",
             Self::NotAssigned => "not_assigned",
+            Self::Replayed => "replayed",
             Self::InstanceUnknown => "instance_unknown",
             Self::Overloaded => "overloaded",
+            Self::OneTimeFull => "one_time_full",
             Self::AuditUnavailable => "audit_unavailable",
             Self::SigningUnavailable => "signing_unavailable",
             Self::Internal => "internal",
@@ -310,8 +320,9 @@ impl Reason {
             Self::AudienceUnmatched => 700_212,
             Self::ResourceUnknown => 500_011,
             Self::NotAssigned => 501_051,
+            Self::Replayed => 50_013,
             Self::InstanceUnknown => 50_049,
-            Self::Overloaded => 90_024,
+            Self::Overloaded | Self::OneTimeFull => 90_024,
             Self::AuditUnavailable => 90_033,
             Self::SigningUnavailable => 90_006,
             Self::Internal => 90_020,
@@ -358,8 +369,10 @@ impl Refusal {
             Self::AudienceUnmatched(_) => Reason::AudienceUnmatched,
             Self::ResourceUnknown { .. } => Reason::ResourceUnknown,
             Self::NotAssigned { .. } => Reason::NotAssigned,
+            Self::Replayed => Reason::Replayed,
             Self::InstanceUnknown => Reason::InstanceUnknown,
             Self::Unavailable(Outage::Overloaded) => Reason::Overloaded,
+            Self::Unavailable(Outage::OneTimeFull) => Reason::OneTimeFull,
             Self::Unavailable(Outage::Audit) => Reason::AuditUnavailable,
             Self::Unavailable(Outage::Signing) => Reason::SigningUnavailable,
             Self::Unavailable(Outage::Internal) => Reason::Internal,

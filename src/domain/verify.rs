@@ -1,5 +1,7 @@
 //! From a claim to a fact: signature, then times and lifetime, then presence of subject and audience.
 
+use std::time::Duration;
+
 use aws_lc_rs::signature::ParsedPublicKey;
 
 use super::assertion::{Candidate, Claims};
@@ -9,26 +11,31 @@ use super::refusal::Refusal;
 
 /// An assertion that its issuer signed and that is valid now. Comes only from [`Candidate::verify`].
 #[derive(Debug)]
-pub struct Verified(Claimed);
+pub struct Verified<'a>(Claimed<'a>);
 
 /// The claims that decide, of an assertion that is valid now. Whether its issuer said so, nobody has checked: they are
 /// good for explaining, and nothing can be granted with them.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct Claimed<'a> {
     issuer: String,
     subject: String,
     audiences: Vec<String>,
     matchable: Vec<String>,
+    issued: i64,
+    expires: i64,
+    jwt_id: Option<String>,
+    signing_input: &'a str,
+    policy: &'a IssuerPolicy,
 }
 
-impl Verified {
+impl<'a> Verified<'a> {
     /// The claims, which are facts now.
-    pub fn claims(&self) -> &Claimed {
+    pub fn claims(&self) -> &Claimed<'a> {
         &self.0
     }
 }
 
-impl Claimed {
+impl Claimed<'_> {
     /// `iss`.
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -48,11 +55,36 @@ impl Claimed {
     pub fn matchable_audiences(&self) -> &[String] {
         &self.matchable
     }
+
+    /// `iat`.
+    pub fn issued(&self) -> i64 {
+        self.issued
+    }
+
+    /// `exp`.
+    pub fn expires(&self) -> i64 {
+        self.expires
+    }
+
+    /// `jti`, unless it is absent or empty.
+    pub fn jwt_id(&self) -> Option<&str> {
+        self.jwt_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    /// Header and claims as they were signed: what is presented, without the signature.
+    pub(super) fn signing_input(&self) -> &str {
+        self.signing_input
+    }
+
+    /// What is demanded of the issuer's assertions.
+    pub fn policy(&self) -> &IssuerPolicy {
+        self.policy
+    }
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
     /// Checks the signature with the issuer's published keys, then the times against `now`.
-    pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified, Refusal> {
+    pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified<'a>, Refusal> {
         let Self { assertion, algorithm, .. } = &self;
         let claims = &assertion.claims;
         let message = assertion.signing_input.as_bytes();
@@ -69,11 +101,16 @@ impl Candidate<'_> {
     }
 
     /// Checks what [`Candidate::verify`] checks after the signature: for explaining without the issuer's keys.
-    pub fn without_signature(self, now: i64) -> Result<Claimed, Refusal> {
+    pub fn without_signature(self, now: i64) -> Result<Claimed<'a>, Refusal> {
         let Self { assertion, policy, .. } = self;
         let claims = assertion.claims;
-        check_times(&claims, policy, now)?;
+        let (issued, expires) = check_times(&claims, policy, now)?;
         Ok(Claimed {
+            issued,
+            expires,
+            jwt_id: claims.jwt_id,
+            signing_input: assertion.signing_input,
+            policy,
             issuer: claims.issuer.ok_or(Refusal::ClaimAbsent("iss"))?,
             subject: claims.subject.ok_or(Refusal::SubjectAbsent)?,
             matchable: policy.matchable(&claims.audiences).to_vec(),
@@ -89,8 +126,9 @@ pub(super) fn signed_by_one(keys: &[&ParsedPublicKey], message: &[u8], signature
     keys.iter().any(|key| key.verify_sig(message, signature).is_ok())
 }
 
-/// `exp` and `iat` are required, `nbf` is not (reference: oidc-issuers.md section 3.5). Sums saturate: dates are at most 2^53.
-fn check_times(claims: &Claims, policy: &IssuerPolicy, now: i64) -> Result<(), Refusal> {
+/// Gives `iat` and `exp`, which are required; `nbf` is not (reference: oidc-issuers.md section 3.5). Sums saturate: dates are
+/// at most 2^53.
+fn check_times(claims: &Claims, policy: &IssuerPolicy, now: i64) -> Result<(i64, i64), Refusal> {
     let expires = claims.expires.ok_or(Refusal::ClaimAbsent("exp"))?;
     let issued = claims.issued_at.ok_or(Refusal::ClaimAbsent("iat"))?;
     let leeway = i64::try_from(policy.leeway.as_secs()).unwrap_or(0);
@@ -102,17 +140,19 @@ fn check_times(claims: &Claims, policy: &IssuerPolicy, now: i64) -> Result<(), R
     if issued > latest_start {
         return Err(Refusal::Time { now, valid_from: issued, expires });
     }
-    let longest = i64::try_from(policy.max_token_lifetime.as_secs()).unwrap_or(i64::MAX);
-    if expires.saturating_sub(issued) > longest {
+    if lives_longer(issued, expires, policy.max_token_lifetime) {
         return Err(Refusal::Lifetime { issued, expires });
     }
-    Ok(())
+    Ok((issued, expires))
+}
+
+/// Whether there is more than `longest` between the two.
+pub(super) fn lives_longer(issued: i64, expires: i64, longest: Duration) -> bool {
+    expires.saturating_sub(issued) > i64::try_from(longest.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn claims(issued: i64, expires: i64, not_before: Option<i64>) -> Claims {
@@ -127,7 +167,7 @@ mod tests {
         }
     }
 
-    fn check(claims: &Claims) -> Result<(), Refusal> {
+    fn check(claims: &Claims) -> Result<(i64, i64), Refusal> {
         check_times(claims, &IssuerPolicy::standard("https://i"), 10_000)
     }
 

@@ -94,7 +94,7 @@ impl<'m> Observed<'m> {
         self.record.verified = true;
     }
 
-    pub(super) fn matched(&mut self, matched: &Match<'_>) {
+    pub(super) fn matched(&mut self, matched: &Match<'_, '_>) {
         self.record.federated_credential_name = Some(matched.credential().name.clone());
     }
 

@@ -22,6 +22,8 @@ pub struct Limits {
     pub connections: usize,
     /// Requests being worked on, 1 to 100000; 1024. The service that admits requests applies it.
     pub in_flight: usize,
+    /// Assertions good for one token only that are remembered, 1 to 100000000; 1000000. One more is refused.
+    pub one_time_entries: usize,
 }
 
 impl Default for Limits {
@@ -34,6 +36,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             connections: 10_000,
             in_flight: 1024,
+            one_time_entries: 1_000_000,
         }
     }
 }
@@ -51,6 +54,7 @@ impl Limits {
             idle_timeout: seconds(reader, "idle_timeout", default.idle_timeout, 1..=3600),
             connections: count(reader, "connections", default.connections, 1..=1_000_000),
             in_flight: count(reader, "in_flight", default.in_flight, 1..=100_000),
+            one_time_entries: count(reader, "one_time_entries", default.one_time_entries, 1..=100_000_000),
         };
         if limits.assertion > limits.body {
             let (assertion, body) = (show(Size(limits.assertion)), show(Size(limits.body)));
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "body = \"1MiB\"\nassertion = \"8KiB\"\nhead = \"32KiB\"\nheader_timeout = \"5s\"\n\
-                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\n";
+                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\none_time_entries = 3\n";
         let expected = Limits {
             body: 1 << 20,
             assertion: 8 << 10,
@@ -119,6 +123,7 @@ mod tests {
             idle_timeout: Duration::from_secs(120),
             connections: 50,
             in_flight: 7,
+            one_time_entries: 3,
         };
         assert_eq!(read(text), (expected, vec![]));
     }

@@ -91,6 +91,7 @@ impl Operations {
             connections: self.gauges.connections.load(Ordering::Relaxed),
             refused_connections: self.gauges.refused.load(Ordering::Relaxed),
             audit_records: audit.written(),
+            one_time_entries: exchange.used.len(),
             audit_queue: audit.queue_length(),
             signing_keys: self.signing_keys(now),
             handshake_failures: self.gauges.handshake_failures.load(Ordering::Relaxed),

@@ -17,7 +17,7 @@ use super::settings::duration;
 use crate::document::Reader;
 use crate::domain::algorithm::Algorithm;
 use crate::domain::keyset::KeySet;
-use crate::domain::policy::IssuerPolicy;
+use crate::domain::policy::{IssuerPolicy, MAX_LEEWAY};
 use crate::domain::rules::{self, Broken, Exposure, exposure};
 
 const OPEN: &str = "set allow_private_network = true if it is meant to be inside your network";
@@ -253,9 +253,10 @@ fn read_policy(reader: &mut Reader<'_>, issuer: &str) -> IssuerPolicy {
         enabled: reader.get_or("enabled", standard.enabled),
         algorithms: algorithms.unwrap_or(standard.algorithms),
         require_kid: reader.get_or("require_kid", standard.require_kid),
-        leeway: duration(reader, "leeway", standard.leeway, seconds(0)..=seconds(300)),
+        leeway: duration(reader, "leeway", standard.leeway, seconds(0)..=MAX_LEEWAY),
         max_token_lifetime: duration(reader, "max_token_lifetime", standard.max_token_lifetime, lifetimes),
         multiple_audiences: reader.get_or("multiple_audiences", standard.multiple_audiences),
+        jti_once: reader.get_or("jti_once", standard.jti_once),
         issuer: standard.issuer,
     }
 }
@@ -334,6 +335,7 @@ mod tests {
             leeway = "0s"
             max_token_lifetime = "366days"
             multiple_audiences = true
+            jti_once = true
         "#;
         let (entries, problems) = read_entries(text, folder.path());
         assert!(problems.is_empty(), "{problems:?}");
@@ -350,6 +352,7 @@ mod tests {
                 max_token_lifetime: Duration::from_secs(366 * 24 * 3600),
                 require_kid: false,
                 multiple_audiences: true,
+                jti_once: true,
             },
             allow_private_network: true,
             source: Source {

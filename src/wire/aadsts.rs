@@ -201,11 +201,19 @@ fn said(refusal: &Refusal, surface: Surface) -> Rendered {
                 plain(resource)
             ),
         ),
+        R::Replayed => client(
+            "The assertion has been exchanged already, and it may be exchanged only once. Request a new one."
+                .into(),
+        ),
         R::InstanceUnknown => {
             rendered(StatusCode::BAD_REQUEST, "invalid_instance", "Unknown or invalid instance.".into())
         }
         R::Unavailable(Outage::Overloaded) => {
             Rendered { retry_after: Some(1), ..unavailable("The broker is busy. Please try again.".into()) }
+        }
+        // Room comes as what is remembered expires, which is not soon.
+        R::Unavailable(Outage::OneTimeFull) => {
+            Rendered { retry_after: Some(30), ..unavailable("The broker is busy. Please try again.".into()) }
         }
         R::Unavailable(Outage::Audit | Outage::Signing) => {
             unavailable("The service is temporarily unavailable. Please try again.".into())

@@ -161,7 +161,7 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
             "that it is requested right before use (GitHub's live for minutes), and the clocks of both machines.",
         ),
         Reason::Lifetime => (
-            "The token lives longer than is accepted from its issuer.",
+            "The token lives longer than is accepted from its issuer, or by the credential that it fits.",
             "on Kubernetes, use a projected volume with its own audience and expirationSeconds.",
         ),
         Reason::SubjectAbsent => {
@@ -183,11 +183,19 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
             "The resource demands a role assignment, and the identity has none at its scope or above.",
             "ask the resource's owner for a role assignment to the identity's principal id.",
         ),
+        Reason::Replayed => (
+            "The token has been exchanged already, and the operator lets it be exchanged only once.",
+            "that a new token is requested for each exchange, and that nobody else has got hold of this one.",
+        ),
         Reason::InstanceUnknown => (
             "Instance discovery was asked about an authority that is not this broker.",
             "authorization_endpoint begins with this broker's public URL.",
         ),
         Reason::Overloaded => ("The broker has too much to do.", "try again after the time in Retry-After."),
+        Reason::OneTimeFull => (
+            "The broker can't remember one more token that may be exchanged only once.",
+            "try again after the time in Retry-After; the operator may raise limits.one_time_entries.",
+        ),
         Reason::Internal => {
             ("The broker failed over this request.", "with its operator, by the correlation ID.")
         }

@@ -29,7 +29,8 @@ pub(super) fn error(reason: Reason) -> Option<(StatusCode, &'static str)> {
         | R::Lifetime
         | R::SubjectAbsent
         | R::SubjectUnmatched
-        | R::AudienceUnmatched => Some((StatusCode::BAD_REQUEST, "invalid_request")),
+        | R::AudienceUnmatched
+        | R::Replayed => Some((StatusCode::BAD_REQUEST, "invalid_request")),
         R::Method
         | R::Path
         | R::BodyTooLarge
@@ -46,6 +47,7 @@ pub(super) fn error(reason: Reason) -> Option<(StatusCode, &'static str)> {
         | R::IssuerUnavailable
         | R::InstanceUnknown
         | R::Overloaded
+        | R::OneTimeFull
         | R::AuditUnavailable
         | R::SigningUnavailable
         | R::Internal => None,

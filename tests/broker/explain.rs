@@ -67,6 +67,38 @@ fn it_says_what_the_broker_says() {
 }
 
 #[test]
+fn limits_of_a_credential_are_told_and_what_only_the_broker_knows_is_not_claimed() {
+    shared(async |w: &'static World| {
+        let (header, mut claims) = w.honest();
+        claims["sub"] = json!("repo:my--org/payments-service:environment:once");
+        let token = w.sign(&header, &claims);
+        w.request_with(&token).send(w).await.token();
+        for (more, verdict) in [
+            (&[][..], "granted, if it has not been used"),
+            (&["--offline"], "granted, if the signature holds and it has not been used"),
+        ] {
+            let (exit, report) = explain(w, &token, more);
+            assert_eq!((exit, &report["verdict"]), (0, &json!(verdict)), "{report:#}");
+            let unchecked = report["not_checked"].as_array().unwrap();
+            assert!(unchecked.contains(&json!("one-time use")), "{report:#}");
+        }
+        claims["sub"] = json!("repo:my--org/payments-service:environment:short");
+        for (lifetime, code) in [(600, Value::Null), (601, json!(70_023))] {
+            claims["exp"] = json!(claims["iat"].as_i64().unwrap() + lifetime);
+            for more in [&[][..], &["--offline"], &["--scope", "https://vault.example/.default"]] {
+                let (exit, report) = explain(w, &w.sign(&header, &claims), more);
+                assert_eq!(exit, i32::from(code != Value::Null), "{report:#}");
+                assert_eq!(report["refusal"]["code"], code, "{report:#}");
+                assert_eq!(report["matched"], "short-lived", "{report:#}");
+                if code != Value::Null {
+                    assert_eq!(report["refusal"]["step"], "lifetime for the credential");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_forged_signature_shows_only_with_keys() {
     shared(async |w: &'static World| {
         let token = w.assertion();

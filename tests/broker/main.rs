@@ -12,6 +12,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod onetime;
 mod openid;
 mod platforms;
 mod policies;

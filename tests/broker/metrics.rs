@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 /// Every metric of ours with its type, as the README lists them.
-const ALL: [(&str, &str); 24] = [
+const ALL: [(&str, &str); 25] = [
     ("ficus_exchanges_total", "counter"),
     ("ficus_exchange_duration_seconds", "histogram"),
     ("ficus_stage_duration_seconds", "histogram"),
@@ -26,6 +26,7 @@ const ALL: [(&str, &str); 24] = [
     ("ficus_credentials_per_identity_max", "gauge"),
     ("ficus_audit_records_total", "counter"),
     ("ficus_audit_queue_length", "gauge"),
+    ("ficus_one_time_entries", "gauge"),
     ("ficus_tls_certificate_expiry_seconds", "gauge"),
     ("ficus_tls_handshake_failures_total", "counter"),
     ("ficus_connections", "gauge"),

@@ -22,6 +22,8 @@ struct Attempt {
     method: Method,
     body_end: String,
     now: i64,
+    /// Sent twice: the second answer counts.
+    twice: bool,
 }
 
 impl Attempt {
@@ -36,6 +38,7 @@ impl Attempt {
             method: Method::POST,
             body_end: String::new(),
             now: world.clock.now(),
+            twice: false,
         }
     }
 
@@ -70,6 +73,9 @@ impl Attempt {
             .request(self.method.clone(), url)
             .header("content-type", self.content_type)
             .body(form.in_dialect(dialect).body() + &self.body_end);
+        if self.twice {
+            Reply::of(request.try_clone().unwrap().send().await.unwrap()).await;
+        }
         Reply::of(request.send().await.unwrap()).await
     }
 }
@@ -128,6 +134,10 @@ const CASES: &[Case] = &[
         a.set("scope", "https://absent.example/.default")
     }),
     Case(401, "invalid_grant", 501_051, "no role", |a| a.set("client_id", ROLELESS)),
+    Case(401, "invalid_client", 50_013, "used before", |a| {
+        a.claims["sub"] = json!("repo:my--org/payments-service:environment:once");
+        a.twice = true;
+    }),
 ];
 
 const DIALECTS: [Dialect; 3] = [Dialect::V2, Dialect::V1, Dialect::Rfc8693];

@@ -13,7 +13,7 @@ use ficus::emulator::{Emulator, Settings};
 use crate::support::*;
 
 impl World {
-    fn records(&self) -> String {
+    pub fn records(&self) -> String {
         DIRECTORY.replace("{issuer}", &self.emulator.github().issuer())
     }
 
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Replaces a file and waits until the change is live.
-    async fn live(&self, name: &str, text: &str) {
+    pub async fn live(&self, name: &str, text: &str) {
         let before = self.broker.generation();
         self.replace(name, text);
         self.past(before).await;
@@ -86,7 +86,7 @@ fn a_renamed_file_is_live_and_named_by_digest_and_generation() {
             ("ficus_directory_objects{kind=\"tenant\"}".to_owned(), 2.0),
             ("ficus_directory_reload_total{result=\"applied\"}".to_owned(), 1.0),
             ("ficus_directory_reload_total{result=\"refused\"}".to_owned(), 0.0),
-            ("ficus_credentials_per_identity_max".to_owned(), 2.0),
+            ("ficus_credentials_per_identity_max".to_owned(), 3.0),
         ] {
             assert_eq!(world.metric(&series).await, value, "{series}");
         }

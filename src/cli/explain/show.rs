@@ -47,6 +47,10 @@ fn plain(text: &str) -> String {
 impl Report<'_> {
     fn verdict(&self) -> &'static str {
         match (self.refusal, self.offline) {
+            (None, false) if self.findings.one_time => "granted, if it has not been used",
+            (None, true) if self.findings.one_time => {
+                "granted, if the signature holds and it has not been used"
+            }
             (None, false) => "granted",
             (None, true) => "granted, if the signature holds",
             (Some(Refusal::IssuerUnavailable { .. }), _) => "undecided: the issuer's keys can't be had",
