@@ -50,8 +50,8 @@ impl Claimed {
 
 impl Candidate<'_> {
     /// Checks the signature with the issuer's published keys, then the times against `now`.
-    pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified, Refusal> {
-        let Self { assertion, algorithm, .. } = &self;
+    pub fn verify(&self, keys: &KeySet, now: i64) -> Result<Verified, Refusal> {
+        let Self { assertion, algorithm, .. } = self;
         let claims = &assertion.claims;
         let message = assertion.signing_input.as_bytes();
         let named = keys.candidates(assertion.header.key_id.as_deref(), *algorithm).ok_or_else(|| {
@@ -67,15 +67,15 @@ impl Candidate<'_> {
     }
 
     /// Checks what [`Candidate::verify`] checks after the signature: for explaining without the issuer's keys.
-    pub fn without_signature(self, now: i64) -> Result<Claimed, Refusal> {
+    pub fn without_signature(&self, now: i64) -> Result<Claimed, Refusal> {
         let Self { assertion, policy, .. } = self;
-        let claims = assertion.claims;
-        check_times(&claims, policy, now)?;
+        let claims = &assertion.claims;
+        check_times(claims, policy, now)?;
         Ok(Claimed {
-            issuer: claims.issuer.ok_or(Refusal::ClaimAbsent("iss"))?,
-            subject: claims.subject.ok_or(Refusal::SubjectAbsent)?,
+            issuer: claims.issuer.clone().ok_or(Refusal::ClaimAbsent("iss"))?,
+            subject: claims.subject.clone().ok_or(Refusal::SubjectAbsent)?,
             matchable: policy.matchable(&claims.audiences).to_vec(),
-            audiences: Some(claims.audiences)
+            audiences: Some(claims.audiences.clone())
                 .filter(|audiences| !audiences.is_empty())
                 .ok_or(Refusal::ClaimAbsent("aud"))?,
         })
