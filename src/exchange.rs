@@ -142,9 +142,10 @@ impl Exchange {
         let policy = directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?)?;
         let candidate = assertion.admit(policy)?;
 
-        // The one place that may wait for the network.
+        // The network may be waited for here, when no keys are at hand ...
         seen.enter(Stage::Keys);
-        let keys = snapshot.issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
+        let issuers = &snapshot.issuers;
+        let held = issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
             seen.issuer_fault(&unavailable);
             Refusal::IssuerUnavailable {
                 issuer: policy.issuer.to_string(),
@@ -155,7 +156,16 @@ impl Exchange {
         // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
         seen.enter(Stage::Verify);
         let now = self.clock.now();
-        let verified = candidate.verify(&keys, now)?;
+        let verified = match candidate.verify(&held.keys, now) {
+            // ... or here, when those at hand may be older than the assertion: once for each request, bounded for all.
+            Err(refusal @ (Refusal::KeyUnknown { .. } | Refusal::Signature)) => {
+                seen.enter(Stage::Keys);
+                let newer = issuers.newer(&policy.issuer, &held, &refusal, now).await.ok_or(refusal)?;
+                seen.enter(Stage::Verify);
+                candidate.verify(&newer, self.clock.now())?
+            }
+            decided => decided?,
+        };
         seen.verified();
 
         // Whom does it fit, and what may they have?
@@ -168,6 +178,7 @@ impl Exchange {
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
 
         seen.enter(Stage::Mint);
+        let now = self.clock.now();
         let minted = self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing));
         Ok((minted?, claim))
     }

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::reload::{Following, Reload};
 use crate::audit::{Audit, AuditError};
@@ -21,6 +23,9 @@ use crate::server::{Operations, Public, serve_operations};
 use crate::signing::{self, FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
 use crate::wire::Wire;
+
+/// How often it is looked which issuers' keys are due.
+const TENDING: Duration = Duration::from_secs(1);
 
 /// What a broker is made of.
 pub struct Parts {
@@ -84,6 +89,7 @@ pub struct Broker {
     ca_file: Option<PathBuf>,
     /// Ends with the broker.
     _following_keys: signing::Following,
+    tending: Option<AbortHandle>,
     stop_public: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     stop_operations: oneshot::Sender<()>,
@@ -105,12 +111,10 @@ impl Broker {
         let tls = certificate.as_ref().map(Certificate::server_config);
         let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
         let named = named.iter().map(String::as_str);
-        let snapshot = Snapshot {
-            issuers: Issuers::new(named, &config.issuers, config.trust, &overrides),
-            directory: Arc::new(directory),
-            generation: 1,
-            since: clock.now(),
-        };
+        let issuers = Issuers::new(named, &config.issuers, &config.trust, &overrides);
+        issuers.restore();
+        let snapshot =
+            Snapshot { issuers, directory: Arc::new(directory), generation: 1, since: clock.now() };
         let exchange = Exchange {
             keys,
             audit: Audit::open(&config.audit, clock.clone())?,
@@ -175,6 +179,7 @@ impl Broker {
             ops_address,
             ca_file,
             _following_keys: following_keys,
+            tending: None,
             stop_public,
             serving,
             stop_operations,
@@ -212,9 +217,28 @@ impl Broker {
         self.ca_file.as_ref()
     }
 
+    /// Fetches every issuer's keys once and from then on refreshes those in use, until the broker stops. Nobody waits for
+    /// it, and everything works without it: requests then fetch what they need.
+    pub fn tend_issuers(&mut self) {
+        let public = self.public.clone();
+        let tending = tokio::spawn(async move {
+            let exchange = &public.exchange;
+            exchange.snapshot.load().issuers.prefetch(exchange.clock.clone());
+            let mut ticks = tokio::time::interval(TENDING);
+            loop {
+                ticks.tick().await;
+                exchange.snapshot.load().issuers.tend(exchange.clock.now());
+            }
+        });
+        self.tending = Some(tending.abort_handle());
+    }
+
     /// Stops accepting, finishes requests in flight, writes what the audit log still waits for.
     pub async fn stop(self) {
         let _ = self.stop_public.send(());
+        if let Some(tending) = self.tending {
+            tending.abort();
+        }
         if let Ok(Err(error)) = self.serving.await {
             tracing::error!(%error, "the public listener ended");
         }

@@ -23,7 +23,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
 use crate::domain::verify::Claimed;
-use crate::trust::{Issuers, Overrides};
+use crate::trust::{Issuers, Overrides, TrustSettings};
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {
@@ -158,6 +158,11 @@ impl<'d> Findings<'d> {
 }
 
 impl<'a> Question<'a> {
+    /// What a broker keeps on disk is the broker's: explaining fetches anew and leaves nothing behind.
+    fn trust(&self) -> TrustSettings {
+        TrustSettings { state_path: None, ..self.config.trust.clone() }
+    }
+
     /// The sequence of `Exchange::decide`, short of the mint.
     async fn decide(&self, compact: &str, seen: &mut Findings<'a>) -> Result<(), Refusal> {
         seen.begin("tenant and identity");
@@ -190,8 +195,8 @@ impl<'a> Question<'a> {
 
         seen.begin("issuer's keys");
         let named = [&*policy.issuer].into_iter();
-        let issuers = Issuers::new(named, &self.config.issuers, self.config.trust, &Overrides::new());
-        let keys = issuers.keys(&policy.issuer, self.now).await.map_err(|unavailable| {
+        let issuers = Issuers::new(named, &self.config.issuers, &self.trust(), &Overrides::new());
+        let held = issuers.keys(&policy.issuer, self.now).await.map_err(|unavailable| {
             seen.cause = Some(unavailable.fault.to_string());
             Refusal::IssuerUnavailable {
                 issuer: policy.issuer.to_string(),
@@ -200,7 +205,7 @@ impl<'a> Question<'a> {
         })?;
 
         seen.begin("signature, times and lifetime");
-        let verified = candidate.verify(&keys, self.now)?;
+        let verified = candidate.verify(&held.keys, self.now)?;
 
         seen.begin("subject and audience");
         let matched = matching::find(tenant, identity, &verified)?;

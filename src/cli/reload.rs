@@ -168,7 +168,7 @@ impl Follower {
         let named: Vec<_> = directory.policies().map(|policy| policy.issuer.clone()).collect();
         let named = named.iter().map(|issuer| &**issuer);
         let snapshot = Arc::new(Snapshot {
-            issuers: current.issuers.renewed(named, &config.issuers, config.trust, overrides),
+            issuers: current.issuers.renewed(named, &config.issuers, &config.trust, overrides),
             directory: Arc::new(directory),
             generation: current.generation + 1,
             since: clock.now(),

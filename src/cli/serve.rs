@@ -36,7 +36,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         let listeners = Listeners::bind(&config.listen)?;
         let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: Clock::system() };
-        let broker = Broker::start(listeners, parts)?;
+        let mut broker = Broker::start(listeners, parts)?;
+        broker.tend_issuers();
         stop.requested().await;
         tracing::info!("stopping: requests in flight are finished first");
         broker.stop().await;

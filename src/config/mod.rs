@@ -101,7 +101,7 @@ impl Config {
             directory: directory(root.section("directory"), base),
             keys: section(&mut root, "keys", |reader| signing::Settings::read(reader, base)),
             limits: section(&mut root, "limits", Limits::read),
-            trust: section(&mut root, "trust", TrustSettings::read),
+            trust: section(&mut root, "trust", |reader| TrustSettings::read(reader, base)),
             issuers: trust::read_all(root.tables("issuer"), base),
             audit: section(&mut root, "audit", |reader| {
                 let mut settings = audit::Settings::read(reader);

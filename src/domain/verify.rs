@@ -84,8 +84,8 @@ impl Claimed<'_> {
 
 impl<'a> Candidate<'a> {
     /// Checks the signature with the issuer's published keys, then the times against `now`.
-    pub fn verify(self, keys: &KeySet, now: i64) -> Result<Verified<'a>, Refusal> {
-        let Self { assertion, algorithm, .. } = &self;
+    pub fn verify(&self, keys: &KeySet, now: i64) -> Result<Verified<'a>, Refusal> {
+        let Self { assertion, algorithm, .. } = self;
         let claims = &assertion.claims;
         let message = assertion.signing_input.as_bytes();
         let named = keys.candidates(assertion.header.key_id.as_deref(), *algorithm).ok_or_else(|| {
@@ -101,20 +101,20 @@ impl<'a> Candidate<'a> {
     }
 
     /// Checks what [`Candidate::verify`] checks after the signature: for explaining without the issuer's keys.
-    pub fn without_signature(self, now: i64) -> Result<Claimed<'a>, Refusal> {
+    pub fn without_signature(&self, now: i64) -> Result<Claimed<'a>, Refusal> {
         let Self { assertion, policy, .. } = self;
-        let claims = assertion.claims;
-        let (issued, expires) = check_times(&claims, policy, now)?;
+        let claims = &assertion.claims;
+        let (issued, expires) = check_times(claims, policy, now)?;
         Ok(Claimed {
             issued,
             expires,
-            jwt_id: claims.jwt_id,
+            jwt_id: claims.jwt_id.clone(),
             signing_input: assertion.signing_input,
             policy,
-            issuer: claims.issuer.ok_or(Refusal::ClaimAbsent("iss"))?,
-            subject: claims.subject.ok_or(Refusal::SubjectAbsent)?,
+            issuer: claims.issuer.clone().ok_or(Refusal::ClaimAbsent("iss"))?,
+            subject: claims.subject.clone().ok_or(Refusal::SubjectAbsent)?,
             matchable: policy.matchable(&claims.audiences).to_vec(),
-            audiences: Some(claims.audiences)
+            audiences: Some(claims.audiences.clone())
                 .filter(|audiences| !audiences.is_empty())
                 .ok_or(Refusal::ClaimAbsent("aud"))?,
         })

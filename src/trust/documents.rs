@@ -1,15 +1,17 @@
 //! From an issuer to its keys: the discovery document, then the key set it names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
 use tokio::time::{Instant, timeout_at};
 
-use super::egress::Egress;
+use super::egress::{Egress, Validators};
 use super::fault::{Cause, Fault};
 use super::resolver::Lookup;
 use crate::domain::json::Members;
-use crate::domain::keyset::KeySet;
+use crate::domain::keyset::{KeySet, Unusable};
 
 /// Largest discovery document, in bytes (reference: oidc-issuers.md section 3.2).
 const MAX_DISCOVERY: usize = 64 << 10;
@@ -48,24 +50,86 @@ impl Target {
     }
 }
 
-/// Fetches what there is to fetch before one deadline. Gives the keys and how many were skipped.
+/// The documents of one issuer as they are now: its keys, and what the next fetch can build on.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// `None` where there is no such document, or it was not kept.
+    discovery: Option<Discovery>,
+    keys: KeyDocument,
+}
+
+#[derive(Debug, Clone)]
+struct Discovery {
+    jwks_uri: JsonWebKeySetUrl,
+    validators: Validators,
+}
+
+#[derive(Debug, Clone)]
+struct KeyDocument {
+    /// Where it was. Validators hold for the URL that gave them and for no other.
+    url: Option<JsonWebKeySetUrl>,
+    validators: Validators,
+    advised: Option<Duration>,
+    text: Bytes,
+    keys: Arc<KeySet>,
+    skipped: usize,
+}
+
+impl Published {
+    /// A set that was kept as text.
+    pub(super) fn kept(text: Bytes, advised: Option<Duration>) -> Result<Self, Unusable> {
+        let (keys, skipped) = KeySet::parse(&text)?;
+        let (keys, skipped) = (Arc::new(keys), skipped.len());
+        let keys = KeyDocument { url: None, validators: Validators::default(), advised, text, keys, skipped };
+        Ok(Self { discovery: None, keys })
+    }
+
+    /// The same set as before is the same pointer, however often it was fetched.
+    pub(super) fn keys(&self) -> &Arc<KeySet> {
+        &self.keys.keys
+    }
+
+    /// How many keys can't be used.
+    pub(super) fn skipped(&self) -> usize {
+        self.keys.skipped
+    }
+
+    /// The key set as it came.
+    pub(super) fn text(&self) -> &Bytes {
+        &self.keys.text
+    }
+
+    /// How long the issuer says that its keys are good for.
+    pub(super) fn advised(&self) -> Option<Duration> {
+        self.keys.advised
+    }
+}
+
+/// Fetches what there is to fetch before one deadline; of what was published before, only changes.
 pub(super) async fn fetch<L: Lookup>(
     egress: &Egress<L>,
     target: &Target,
     limit: Duration,
-) -> Result<(KeySet, usize), Fault> {
+    before: Option<&Published>,
+) -> Result<Published, Fault> {
     let deadline = Instant::now() + limit;
-    let jwks_uri = match &target.start {
-        Start::Keys(url) => url.clone(),
-        Start::Discovery(url) => timeout_at(deadline, discover(egress, &target.issuer, url))
-            .await
-            .unwrap_or(Err(Cause::Deadline))
-            .map_err(Fault::Discovery)?,
+    let known = before.and_then(|before| before.discovery.as_ref());
+    let (discovery, jwks_uri) = match &target.start {
+        Start::Keys(url) => (None, url.clone()),
+        Start::Discovery(url) => {
+            let discovery = timeout_at(deadline, discover(egress, &target.issuer, url, known))
+                .await
+                .unwrap_or(Err(Cause::Deadline))
+                .map_err(Fault::Discovery)?;
+            let jwks_uri = discovery.jwks_uri.clone();
+            (Some(discovery), jwks_uri)
+        }
     };
-    timeout_at(deadline, keys(egress, target, &jwks_uri))
+    let keys = timeout_at(deadline, keys(egress, target, jwks_uri, before.map(|before| &before.keys)))
         .await
         .unwrap_or(Err(Cause::Deadline))
-        .map_err(Fault::Keys)
+        .map_err(Fault::Keys)?;
+    Ok(Published { discovery, keys })
 }
 
 /// Only two members are read: platforms leave out most of what the standard requires (GitHub, Kubernetes, SPIRE).
@@ -73,38 +137,61 @@ async fn discover<L: Lookup>(
     egress: &Egress<L>,
     issuer: &IssuerUrl,
     url: &str,
-) -> Result<JsonWebKeySetUrl, Cause> {
-    let document = egress.get(url, MAX_DISCOVERY).await?;
-    let members = Members::read(&document)?;
+    known: Option<&Discovery>,
+) -> Result<Discovery, Cause> {
+    let document = egress.get(url, MAX_DISCOVERY, known.map(|known| &known.validators)).await?;
+    let text = match (document.body, known) {
+        (Some(text), _) => text,
+        (None, Some(known)) => return Ok(known.clone()),
+        (None, None) => return Err(Cause::Http),
+    };
+    let members = Members::read(&text)?;
     let required = |name| members.text(name).ok().flatten().ok_or(Cause::Member(name));
     if required("issuer")? != **issuer {
         return Err(Cause::WrongIssuer);
     }
-    JsonWebKeySetUrl::new(required("jwks_uri")?).map_err(|_| Cause::Member("jwks_uri"))
+    let jwks_uri = JsonWebKeySetUrl::new(required("jwks_uri")?).map_err(|_| Cause::Member("jwks_uri"))?;
+    Ok(Discovery { jwks_uri, validators: document.validators })
 }
 
 /// The URL comes from the remote side: `get` checks it like any other.
 async fn keys<L: Lookup>(
     egress: &Egress<L>,
     target: &Target,
-    jwks_uri: &JsonWebKeySetUrl,
-) -> Result<(KeySet, usize), Cause> {
-    let document = egress.get(jwks_uri, MAX_KEYS).await?;
-    let (keys, skipped) = KeySet::parse(&document)?;
+    url: JsonWebKeySetUrl,
+    before: Option<&KeyDocument>,
+) -> Result<KeyDocument, Cause> {
+    let known = before.filter(|before| before.url.as_ref() == Some(&url));
+    let document = egress.get(&url, MAX_KEYS, known.map(|known| &known.validators)).await?;
+    let advised = document.advised;
+    let text = match (document.body, known) {
+        (Some(text), _) => text,
+        // What it doesn't say again holds on (RFC 9111 section 3.2).
+        (None, Some(known)) => {
+            return Ok(KeyDocument { advised: advised.or(known.advised), ..known.clone() });
+        }
+        (None, None) => return Err(Cause::Http),
+    };
+    let (url, validators) = (Some(url), document.validators);
+    if let Some(same) = before.filter(|before| before.text == text) {
+        return Ok(KeyDocument { url, validators, advised, ..same.clone() });
+    }
+    let (keys, skipped) = KeySet::parse(&text)?;
     for reason in &skipped {
         tracing::debug!(issuer = %target.issuer, %reason, "skipped a key");
     }
-    Ok((keys, skipped.len()))
+    let (keys, skipped) = (Arc::new(keys), skipped.len());
+    Ok(KeyDocument { url, validators, advised, text, keys, skipped })
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::super::testing::{Authority, GOOD_KEYS, Leaf, Reply, Server, World};
     use super::*;
     use crate::domain::json;
-    use crate::domain::keyset::Unusable;
 
     const ISSUER: &str = "https://issuer.example/ci";
 
@@ -142,8 +229,8 @@ mod tests {
 
     async fn result(world: &World, server: &Server) -> Result<(usize, usize), Fault> {
         let target = Target::new(ISSUER, Some(&server.url("/d")), None).unwrap();
-        let fetched = fetch(&world.egress, &target, world.deadline).await;
-        fetched.map(|(keys, skipped)| (keys.len(), skipped))
+        let fetched = fetch(&world.egress, &target, world.deadline, None).await;
+        fetched.map(|published| (published.keys().len(), published.skipped()))
     }
 
     async fn bad_document(document: Reply) -> Cause {
@@ -169,6 +256,40 @@ mod tests {
         assert_eq!(fetch_of(None, Reply::ok(GOOD_KEYS)).await.0, Ok((1, 0)));
         let odd = Reply::of(&["HTTP/1.1 200 OK", "content-type: text/html"], GOOD_KEYS.as_bytes());
         assert_eq!(fetch_of(None, odd).await.0, Ok((1, 0)));
+    }
+
+    #[tokio::test]
+    async fn of_what_is_known_only_changes_are_fetched_and_only_where_it_was() {
+        let authority = Authority::new();
+        let moved = Arc::new(AtomicBool::new(false));
+        let elsewhere = Arc::clone(&moved);
+        let server = Server::start(authority.leaf("127.0.0.1"), move |request| {
+            let moved = elsewhere.load(Ordering::SeqCst);
+            let (tag, body) = match request.path {
+                "/d" if moved => ("\"d2\"", discovery(ISSUER, &request.url("/moved"))),
+                "/d" => ("\"d\"", discovery(ISSUER, &request.url("/k"))),
+                "/k" => ("\"k\"", GOOD_KEYS.to_owned()),
+                // The tag of another URL must not be shown here.
+                _ => ("\"k\"", GOOD_KEYS.replace("\"1\"", "\"2\"")),
+            };
+            match request.condition {
+                Some(known) if known == tag => Reply::of(&["HTTP/1.1 304 Not Modified"], b""),
+                _ => Reply::of(&["HTTP/1.1 200 OK", &format!("etag: {tag}")], body.as_bytes()),
+            }
+        })
+        .await;
+        let world = World::of(&authority, &server);
+        let target = Target::new(ISSUER, Some(&server.url("/d")), None).unwrap();
+        let again = async |before: Option<&Published>| {
+            fetch(&world.egress, &target, world.deadline, before).await.unwrap()
+        };
+        let first = again(None).await;
+        let second = again(Some(&first)).await;
+        assert!(Arc::ptr_eq(first.keys(), second.keys()));
+        moved.store(true, Ordering::SeqCst);
+        let third = again(Some(&second)).await;
+        assert!(!Arc::ptr_eq(second.keys(), third.keys()));
+        assert_eq!(server.requests(), ["/d", "/k", "/d", "/k", "/d", "/moved"]);
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Client, StatusCode, header};
+use reqwest::header::HeaderValue;
+use reqwest::{Client, Response, StatusCode, header};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -19,6 +20,7 @@ use url::{Host, Url};
 
 use super::bearer::Bearer;
 use super::fault::Cause;
+use super::freshness;
 use super::resolver::{GuardedResolver, Lookup, Route};
 use crate::domain::rules::Broken;
 
@@ -112,6 +114,44 @@ fn some_roots(store: Arc<RootCertStore>) -> Result<Arc<RootCertStore>, Cause> {
     if store.is_empty() { Err(Cause::Roots) } else { Ok(store) }
 }
 
+/// A document as its server gives it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Document {
+    /// `None`: the one that the validators stand for is still the current one.
+    pub(super) body: Option<Bytes>,
+    /// The lifetime that the server advises.
+    pub(super) advised: Option<Duration>,
+    pub(super) validators: Validators,
+}
+
+/// What a server calls the version of a document, to be asked for changes alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Validators {
+    tag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+}
+
+impl Validators {
+    fn of(response: &Response) -> Self {
+        let header = |name| response.headers().get(name).cloned();
+        Self { tag: header(header::ETAG), modified: header(header::LAST_MODIFIED) }
+    }
+
+    /// The condition of a request; the tag is the stronger one (RFC 9110 section 13.1.3).
+    fn condition(&self) -> Option<(header::HeaderName, HeaderValue)> {
+        let tag = self.tag.clone().map(|tag| (header::IF_NONE_MATCH, tag));
+        tag.or_else(|| Some((header::IF_MODIFIED_SINCE, self.modified.clone()?)))
+    }
+}
+
+fn advised(response: &Response) -> Option<Duration> {
+    let texts = |name| {
+        let values = response.headers().get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
+    };
+    freshness::advised(texts(header::CACHE_CONTROL), texts(header::AGE).next())
+}
+
 /// Fetches documents under one egress policy.
 ///
 /// One client for each route: connections are pooled by host and port, and one that was opened to an inner address must
@@ -142,9 +182,15 @@ impl<L: Lookup> Egress<L> {
         Self { bearer, ..self }
     }
 
-    /// Gets one document of at most `cap` bytes. Only status 200 counts; the content type does not, since issuers behind
-    /// object stores send any. The caller sets the deadline.
-    pub(super) async fn get(&self, url: &str, cap: usize) -> Result<Bytes, Cause> {
+    /// Gets one document of at most `cap` bytes, unless it is still the one that `known` stands for. Only status 200 counts,
+    /// and 304 where that was asked for; the content type does not, since issuers behind object stores send any. The
+    /// caller sets the deadline.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        cap: usize,
+        known: Option<&Validators>,
+    ) -> Result<Document, Cause> {
         let (url, route) = check_url(url, &self.private_hosts)?;
         let client = self.client(route).await?;
         let bearer = self.bearer.clone().filter(|bearer| bearer.is_for(&url));
@@ -153,20 +199,19 @@ impl<L: Lookup> Egress<L> {
         if let Some(bearer) = bearer {
             request = request.header(header::AUTHORIZATION, read_token(bearer).await?);
         }
+        let condition = known.and_then(Validators::condition);
+        let conditional = condition.is_some();
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
         let mut response = request.send().await.map_err(|error| Cause::of_transport(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(Cause::Status(response.status().as_u16()));
-        }
-        let announced = response.content_length().is_some_and(|length| length > cap as u64);
-        let mut body = BytesMut::new();
-        // Counted as it comes: the announced length may be absent or a lie.
-        while !announced && body.len() <= cap {
-            match response.chunk().await.map_err(|error| Cause::of_transport(&error))? {
-                Some(chunk) => body.extend_from_slice(&chunk),
-                None => return Ok(body.freeze()),
-            }
-        }
-        Err(Cause::TooLarge(cap))
+        let (advised, validators) = (advised(&response), Validators::of(&response));
+        let body = match response.status() {
+            StatusCode::OK => Some(body(&mut response, cap).await?),
+            StatusCode::NOT_MODIFIED if conditional => None,
+            status => return Err(Cause::Status(status.as_u16())),
+        };
+        Ok(Document { body, advised, validators })
     }
 
     async fn client(&self, route: Route) -> Result<&Client, Cause> {
@@ -181,6 +226,19 @@ impl<L: Lookup> Egress<L> {
         })
         .await
     }
+}
+
+/// Counted as it comes: the announced length may be absent or a lie.
+async fn body(response: &mut Response, cap: usize) -> Result<Bytes, Cause> {
+    let announced = response.content_length().is_some_and(|length| length > cap as u64);
+    let mut body = BytesMut::new();
+    while !announced && body.len() <= cap {
+        match response.chunk().await.map_err(|error| Cause::of_transport(&error))? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => return Ok(body.freeze()),
+        }
+    }
+    Err(Cause::TooLarge(cap))
 }
 
 /// On a thread that may wait: the file may be on a network volume.
@@ -341,13 +399,16 @@ mod tests {
         let place = format!("issuer.example:{}", server.port);
 
         let (lookup, allowed) = egress(&authority, &[&place], &[&["127.0.0.1"], &["169.254.169.254"]]);
-        assert_eq!(allowed.get(&url, 10).await, Ok(Bytes::from_static(b"{}")));
+        assert_eq!(
+            allowed.get(&url, 10, None).await.map(|document| document.body),
+            Ok(Some(Bytes::from_static(b"{}")))
+        );
         assert_eq!(lookup.asked(), 1);
 
         let (_, open) = egress(&authority, &[], &[&["127.0.0.1", "::1"]]);
-        assert_eq!(open.get(&url, 10).await, Err(Cause::Address));
+        assert_eq!(open.get(&url, 10, None).await.map(|document| document.body), Err(Cause::Address));
         let (_, metadata) = egress(&authority, &[&place], &[&["169.254.169.254", "fd00:ec2::254"]]);
-        assert_eq!(metadata.get(&url, 10).await, Err(Cause::Address));
+        assert_eq!(metadata.get(&url, 10, None).await.map(|document| document.body), Err(Cause::Address));
         assert_eq!(server.requests(), ["/x"]);
     }
 
@@ -356,7 +417,10 @@ mod tests {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("127.0.0.1"), |_| Reply::ok("{}")).await;
         let (_, other) = egress(&authority, &["127.0.0.1:9"], &[]);
-        assert_eq!(other.get(&server.url("/x"), 10).await, Err(Cause::Address));
+        assert_eq!(
+            other.get(&server.url("/x"), 10, None).await.map(|document| document.body),
+            Err(Cause::Address)
+        );
         assert!(server.connections() == 0 && server.requests().is_empty());
     }
 
@@ -364,10 +428,14 @@ mod tests {
     async fn a_name_that_does_not_resolve_and_a_port_that_is_shut() {
         let authority = Authority::new();
         let (_, nowhere) = egress(&authority, &[], &[&[]]);
-        assert_eq!(nowhere.get("https://a.example", 10).await, Err(Cause::Lookup));
+        assert_eq!(
+            nowhere.get("https://a.example", 10, None).await.map(|document| document.body),
+            Err(Cause::Lookup)
+        );
         let shut = Server::shut().await;
         let (_, egress) = egress(&authority, &[&format!("127.0.0.1:{shut}")], &[]);
-        let refused = egress.get(&format!("https://127.0.0.1:{shut}/"), 10).await;
+        let refused =
+            egress.get(&format!("https://127.0.0.1:{shut}/"), 10, None).await.map(|document| document.body);
         assert_eq!(refused, Err(Cause::Connection(std::io::ErrorKind::ConnectionRefused)));
     }
 
@@ -376,7 +444,10 @@ mod tests {
         let lookup = Arc::new(Scripted::new(&[&["8.8.8.8"]]));
         let roots = Arc::new(Roots::own(&[CertificateDer::from(b"no certificate".to_vec())]));
         let egress = Egress::new(roots, PrivateHosts::default(), Duration::from_secs(1), Arc::clone(&lookup));
-        assert_eq!(egress.get("https://a.example", 10).await, Err(Cause::Roots));
+        assert_eq!(
+            egress.get("https://a.example", 10, None).await.map(|document| document.body),
+            Err(Cause::Roots)
+        );
         assert_eq!(lookup.asked(), 0);
     }
 }

@@ -1,26 +1,26 @@
-//! The keys of every issuer that the directory names: one cached set each, one fetch at a time.
+//! The issuers that the directory names, each with its cached set.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
 
-use super::documents::{self, Target};
+use super::documents::Target;
 use super::egress::{Egress, Roots};
 use super::entry::{IssuerEntry, Source};
 use super::fault::{Fault, Unavailable};
+use super::flight::{Doubt, Held, Issuer};
+use super::holdings::Holdings;
 use super::resolver::System;
 use super::settings::TrustSettings;
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 use crate::domain::keyset::KeySet;
+use crate::domain::refusal::Refusal;
 use crate::metrics::IssuerReading;
 
-/// After a failed fetch the issuer is left alone this long; requests get the same failure meanwhile.
-const HOLD: Duration = Duration::from_secs(1);
+/// Most fetches at once that no request waits for: a start with a thousand issuers must not be a thousand connections.
+const MAX_BACKGROUND: usize = 16;
 
 /// Where to fetch from instead, by issuer: routes public issuers to emulators. Made in code, never read from a file, and
 /// not held to the rules of entries.
@@ -31,10 +31,11 @@ pub struct Issuers {
     by_url: HashMap<String, Arc<Issuer>>,
     /// Those whose keys were given with the configuration: nothing is ever fetched for them.
     given: HashMap<String, Arc<KeySet>>,
-    settings: TrustSettings,
+    settings: Arc<TrustSettings>,
     /// For issuers without roots or private hosts of their own, so that they share the system's roots.
     default: Arc<Egress<System>>,
     public: Arc<Roots>,
+    background: Arc<Semaphore>,
 }
 
 impl Issuers {
@@ -43,14 +44,15 @@ impl Issuers {
     pub fn new<'a>(
         named: impl Iterator<Item = &'a str>,
         entries: &[IssuerEntry],
-        settings: TrustSettings,
+        settings: &TrustSettings,
         overrides: &Overrides,
     ) -> Self {
         let public = Arc::new(Roots::default());
         let default = egress(&Source::default(), &public, settings.connect_timeout);
         let (by_url, given) = (HashMap::new(), HashMap::new());
-        let none = Self { by_url, given, settings, default, public };
-        none.renewed(named, entries, settings, overrides)
+        let (settings, background) = (Arc::new(settings.clone()), Arc::new(Semaphore::new(MAX_BACKGROUND)));
+        let none = Self { by_url, given, settings: Arc::clone(&settings), default, public, background };
+        none.renewed(named, entries, &settings, overrides)
     }
 
     /// The issuers of a changed directory or configuration. One whose documents come from the same place in the same way
@@ -61,16 +63,11 @@ impl Issuers {
         &self,
         named: impl Iterator<Item = &'a str>,
         entries: &[IssuerEntry],
-        settings: TrustSettings,
+        settings: &TrustSettings,
         overrides: &Overrides,
     ) -> Self {
         let entries: HashMap<&str, &IssuerEntry> = entries.iter().map(|entry| (entry.url(), entry)).collect();
-        let (public, timeout) = (Arc::clone(&self.public), settings.connect_timeout);
-        let default = match timeout == self.settings.connect_timeout {
-            true => Arc::clone(&self.default),
-            false => egress(&Source::default(), &public, timeout),
-        };
-        let (mut by_url, mut given) = (HashMap::new(), HashMap::new());
+        let mut renewed = self.without_issuers(settings);
         for url in named {
             let entry = entries.get(url);
             if entry.is_some_and(|entry| !entry.enabled()) {
@@ -80,55 +77,105 @@ impl Issuers {
                 overrides.get(url).or(entry.map(|entry| entry.source())).cloned().unwrap_or_default();
             if let Some(jwks) = &source.jwks {
                 // Entries were checked when they were read; one without keys must not be fetched in their place.
-                given.extend(KeySet::parse(jwks).ok().map(|(keys, _)| (url.to_owned(), Arc::new(keys))));
+                let keys = KeySet::parse(jwks).ok().map(|(keys, _)| (url.to_owned(), Arc::new(keys)));
+                renewed.given.extend(keys);
                 continue;
             }
-            let before = self.by_url.get(url).filter(|issuer| issuer.source == source);
-            if let Some(same) = before.filter(|issuer| issuer.settings == settings) {
-                by_url.insert(url.to_owned(), Arc::clone(same));
-                continue;
-            }
-            let (discovery_url, jwks_url) = (source.discovery_url.as_deref(), source.jwks_url.as_deref());
-            // The directory's rules let no issuer in that is no URL.
-            let Some(target) = Target::new(url, discovery_url, jwks_url) else { continue };
-            let own = source.needs_egress();
-            let egress = if own { egress(&source, &public, timeout) } else { Arc::clone(&default) };
-            let keys = before.and_then(|issuer| issuer.current.load_full());
-            let mut issuer = Issuer::new(target, source, egress, (settings, keys));
-            // Another source is still the same issuer to who watches it.
-            if let Some(before) = self.by_url.get(url) {
-                issuer.fetches = Arc::clone(&before.fetches);
-                issuer.requests = Arc::clone(&before.requests);
-            }
-            by_url.insert(url.to_owned(), Arc::new(issuer));
+            let issuer = renewed.issuer(url, source, self.by_url.get(url));
+            renewed.by_url.extend(issuer.map(|issuer| (url.to_owned(), issuer)));
         }
-        Self { by_url, given, settings, default, public }
+        renewed
+    }
+
+    fn without_issuers(&self, settings: &TrustSettings) -> Self {
+        let (public, timeout) = (Arc::clone(&self.public), settings.connect_timeout);
+        let default = match timeout == self.settings.connect_timeout {
+            true => Arc::clone(&self.default),
+            false => egress(&Source::default(), &public, timeout),
+        };
+        let settings = match *settings == *self.settings {
+            true => Arc::clone(&self.settings),
+            false => Arc::new(settings.clone()),
+        };
+        let (by_url, given) = (HashMap::new(), HashMap::new());
+        Self { by_url, given, settings, default, public, background: Arc::clone(&self.background) }
+    }
+
+    /// One issuer under our settings, with what was had of its source.
+    fn issuer(&self, url: &str, source: Source, before: Option<&Arc<Issuer>>) -> Option<Arc<Issuer>> {
+        let same = before.filter(|before| before.source == source);
+        if let Some(same) = same.filter(|same| same.settings == self.settings) {
+            return Some(Arc::clone(same));
+        }
+        let (discovery_url, jwks_url) = (source.discovery_url.as_deref(), source.jwks_url.as_deref());
+        // The directory's rules let no issuer in that is no URL.
+        let target = Target::new(url, discovery_url, jwks_url)?;
+        let egress = match source.needs_egress() {
+            true => egress(&source, &self.public, self.settings.connect_timeout),
+            false => Arc::clone(&self.default),
+        };
+        let holdings = match same {
+            Some(same) => Arc::clone(&same.holdings),
+            // Another source is still the same issuer to who watches it.
+            None => Arc::new(Holdings::after(before.map(|before| &*before.holdings))),
+        };
+        Some(Arc::new(Issuer { target, source, egress, settings: Arc::clone(&self.settings), holdings }))
     }
 
     /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
-    pub async fn keys(&self, issuer: &str, now: UnixTime) -> Result<Arc<KeySet>, Unavailable> {
+    pub async fn keys(&self, issuer: &str, now: UnixTime) -> Result<Held, Unavailable> {
         if let Some(keys) = self.given.get(issuer) {
-            return Ok(Arc::clone(keys));
+            return Ok(Held::given(keys));
         }
-        let issuer = self.by_url.get(issuer).ok_or(Fault::Unknown)?;
-        if let Some(keys) = issuer.at_hand(now) {
-            issuer.requests.served.fetch_add(1, Ordering::Relaxed);
-            return Ok(keys);
-        }
-        issuer.requests.waited.fetch_add(1, Ordering::Relaxed);
-        let _waiter = issuer.wait_with_others().ok_or(Fault::Slow)?;
-        let mut flight = issuer.join(now);
-        let landed = timeout(self.settings.request_wait, flight.wait_for(Option::is_some)).await;
-        let landing = landed.map_err(|_| Fault::Slow)?.map_err(|_| Fault::Interrupted)?;
-        match &*landing {
-            Some(Ok(keys)) => Ok(Arc::clone(keys)),
-            Some(Err((fault, _))) => Err((*fault).into()),
-            None => Err(Fault::Interrupted.into()),
-        }
+        self.by_url.get(issuer).ok_or(Fault::Unknown)?.keys(now).await
+    }
+
+    /// Newer keys than those that led to a refusal, where newer ones may make a difference and are to be had now. A request
+    /// that has waited for its keys waits no second time.
+    pub async fn newer(
+        &self,
+        issuer: &str,
+        held: &Held,
+        refusal: &Refusal,
+        now: UnixTime,
+    ) -> Option<Arc<KeySet>> {
+        let doubt = match refusal {
+            Refusal::KeyUnknown { .. } => Doubt::UnknownKey,
+            Refusal::Signature => Doubt::Signature,
+            _ => return None,
+        };
+        self.by_url.get(issuer)?.newer(held, doubt, now).await
     }
 }
 
+// What goes on beside requests
+
 impl Issuers {
+    /// Takes the sets that were kept on disk, where there are any. Waits for the disk; for a start.
+    pub fn restore(&self) {
+        self.by_url.values().for_each(|issuer| issuer.restore());
+    }
+
+    /// Fetches the keys of every issuer, a few at a time, in a task of its own: nobody waits for it.
+    pub fn prefetch(&self, clock: Clock) {
+        let issuers: Vec<_> = self.by_url.values().cloned().collect();
+        let background = Arc::clone(&self.background);
+        tokio::spawn(async move {
+            for issuer in issuers {
+                let Ok(permit) = Arc::clone(&background).acquire_owned().await else { return };
+                issuer.prefetch(clock.now(), permit);
+            }
+        });
+    }
+
+    /// Starts the refreshes that are due; to be called every second or so. What finds no place waits for the next call.
+    pub fn tend(&self, now: UnixTime) {
+        for issuer in self.by_url.values().filter(|issuer| issuer.is_due(now)) {
+            let Ok(permit) = Arc::clone(&self.background).try_acquire_owned() else { return };
+            issuer.tend(now, permit);
+        }
+    }
+
     /// What metrics show of every issuer. Takes the counts of fetches with it: they are counted once.
     pub fn take_readings(&self, now: UnixTime) -> Vec<IssuerReading> {
         let given = self.given.iter().map(|(issuer, keys)| IssuerReading {
@@ -136,20 +183,7 @@ impl Issuers {
             keys: keys.len(),
             ..IssuerReading::default()
         });
-        given.chain(self.by_url.iter().map(|(url, issuer)| issuer.take_reading(url, now))).collect()
-    }
-}
-
-/// Most requests that wait for one issuer; the rest are told to come back. An issuer that hangs must not hold all places
-/// of requests in flight, of which there are 1,024 by default.
-const MAX_WAITERS: usize = 256;
-
-/// One who waits, for as long as this lives.
-struct Waiter<'i>(&'i AtomicUsize);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        given.chain(self.by_url.iter().map(|(url, issuer)| issuer.holdings.take_reading(url, now))).collect()
     }
 }
 
@@ -162,134 +196,15 @@ fn egress(source: &Source, public: &Arc<Roots>, connect_timeout: Duration) -> Ar
     Arc::new(egress.with_bearer(source.bearer.clone()))
 }
 
-/// How a fetch ended, and for a failure when; `None` while it goes on.
-type Landing = Option<Result<Arc<KeySet>, (Fault, Instant)>>;
-
-struct Issuer {
-    target: Target,
-    /// What `target` and `egress` were made of.
-    source: Source,
-    egress: Arc<Egress<System>>,
-    settings: TrustSettings,
-    current: ArcSwapOption<Fetched>,
-    /// Requests that wait for a fetch.
-    waiters: AtomicUsize,
-    /// The last fetch, going on or ended. Held only to look and to start, never while one goes on.
-    flight: Mutex<Option<watch::Receiver<Landing>>>,
-    fetches: Arc<Fetches>,
-    requests: Arc<Requests>,
-}
-
-/// Requests that needed keys since the last reading.
-#[derive(Default)]
-struct Requests {
-    served: AtomicU64,
-    waited: AtomicU64,
-}
-
-/// Fetches that have ended since the last reading.
-#[derive(Default)]
-struct Fetches {
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-}
-
-struct Fetched {
-    keys: Arc<KeySet>,
-    at: UnixTime,
-}
-
-impl Issuer {
-    fn new(
-        target: Target,
-        source: Source,
-        egress: Arc<Egress<System>>,
-        (settings, keys): (TrustSettings, Option<Arc<Fetched>>),
-    ) -> Self {
-        let current = ArcSwapOption::new(keys);
-        let (waiters, flight) = (AtomicUsize::new(0), Mutex::new(None));
-        let (fetches, requests) = Default::default();
-        Self { target, source, egress, settings, current, waiters, flight, fetches, requests }
-    }
-
-    fn take_reading(&self, url: &str, now: UnixTime) -> IssuerReading {
-        let current = self.current.load();
-        let fetched = current.as_ref();
-        IssuerReading {
-            issuer: url.to_owned(),
-            keys: fetched.map_or(0, |fetched| fetched.keys.len()),
-            age: fetched.map(|fetched| now - fetched.at),
-            succeeded: self.fetches.succeeded.swap(0, Ordering::Relaxed),
-            failed: self.fetches.failed.swap(0, Ordering::Relaxed),
-            hits: self.requests.served.swap(0, Ordering::Relaxed),
-            misses: self.requests.waited.swap(0, Ordering::Relaxed),
-        }
-    }
-
-    /// The set in the cache, unless it is too old. A clock that was set back far counts as old, too.
-    fn at_hand(&self, now: UnixTime) -> Option<Arc<KeySet>> {
-        let current = self.current.load();
-        let fetched = current.as_ref()?;
-        let fresh = now.abs_diff(fetched.at) < self.settings.soft_ttl.as_secs();
-        fresh.then(|| Arc::clone(&fetched.keys))
-    }
-
-    /// A place among those who wait; `None` when all are taken.
-    fn wait_with_others(&self) -> Option<Waiter<'_>> {
-        let waiter = Waiter(&self.waiters);
-        (self.waiters.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS).then_some(waiter)
-    }
-
-    /// The fetch that goes on, or the last one while its result holds, or a new one. It runs in a task of its own: a
-    /// client that goes away takes nothing from those who wait with it.
-    fn join(self: &Arc<Self>, now: UnixTime) -> watch::Receiver<Landing> {
-        let mut slot = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = slot.as_ref().filter(|flight| self.holds(flight, now)) {
-            return flight.clone();
-        }
-        let (landing, flight) = watch::channel(None);
-        let issuer = Arc::clone(self);
-        tokio::spawn(async move { landing.send_replace(Some(issuer.fetch(now).await)) });
-        *slot = Some(flight.clone());
-        flight
-    }
-
-    fn holds(&self, flight: &watch::Receiver<Landing>, now: UnixTime) -> bool {
-        match &*flight.borrow() {
-            // A task that ended without a result has dropped its end.
-            None => flight.has_changed().is_ok(),
-            // It may have ended after this request looked into the cache.
-            Some(Ok(_)) => self.at_hand(now).is_some(),
-            Some(Err((_, at))) => at.elapsed() < HOLD,
-        }
-    }
-
-    async fn fetch(&self, now: UnixTime) -> Result<Arc<KeySet>, (Fault, Instant)> {
-        let issuer = &self.target.issuer;
-        match documents::fetch(&*self.egress, &self.target, self.settings.fetch_deadline).await {
-            Ok((keys, skipped)) => {
-                tracing::info!(%issuer, keys = keys.len(), skipped, "fetched an issuer's keys");
-                self.fetches.succeeded.fetch_add(1, Ordering::Relaxed);
-                let keys = Arc::new(keys);
-                self.current.store(Some(Arc::new(Fetched { keys: Arc::clone(&keys), at: now })));
-                Ok(keys)
-            }
-            Err(fault) => {
-                tracing::warn!(%issuer, %fault, "could not fetch an issuer's keys");
-                self.fetches.failed.fetch_add(1, Ordering::Relaxed);
-                Err((fault, Instant::now()))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use std::sync::Mutex;
+
     use tokio::task::JoinSet;
 
     use super::super::egress::PrivateHosts;
     use super::super::fault::Cause;
+    use super::super::holdings::MAX_WAITERS;
     use super::super::testing::{Authority, GOOD_KEYS, Reply, Server, entry};
     use super::*;
 
@@ -313,10 +228,10 @@ mod tests {
             ..Source::default()
         };
         let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
-        Arc::new(Issuers::new([ISSUER].into_iter(), &[], settings, &overrides))
+        Arc::new(Issuers::new([ISSUER].into_iter(), &[], &settings, &overrides))
     }
 
-    fn fault(result: Result<Arc<KeySet>, Unavailable>) -> Fault {
+    fn fault(result: Result<Held, Unavailable>) -> Fault {
         let unavailable = result.expect_err("must be unavailable");
         assert!((1..=30).contains(&unavailable.retry_after));
         unavailable.fault
@@ -328,7 +243,7 @@ mod tests {
         let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
         let issuers = issuers(&authority, &server, TrustSettings::default());
         let issuer = &issuers.by_url[ISSUER];
-        let waiting: Vec<_> = (0..MAX_WAITERS).map(|_| issuer.wait_with_others().unwrap()).collect();
+        let waiting: Vec<_> = (0..MAX_WAITERS).map(|_| issuer.holdings.wait_with_others().unwrap()).collect();
         assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
         assert_eq!(server.requests().len(), 0);
         drop(waiting);
@@ -345,55 +260,7 @@ mod tests {
             let issuers = Arc::clone(&issuers);
             first.spawn(async move { issuers.keys(ISSUER, NOW).await });
         }
-        assert!(first.join_all().await.into_iter().all(|keys| keys.unwrap().len() == 1));
-        assert_eq!(server.requests(), ["/d", "/k"]);
-
-        let before = issuers.keys(ISSUER, NOW + 599).await.unwrap();
-        assert_eq!(server.requests().len(), 2);
-        let after = issuers.keys(ISSUER, NOW + 600).await.unwrap();
-        assert!(!Arc::ptr_eq(&before, &after));
-        assert_eq!(server.requests().len(), 4);
-        issuers.keys(ISSUER, NOW - 1).await.unwrap();
-        assert_eq!(server.requests().len(), 6);
-    }
-
-    #[tokio::test]
-    async fn after_a_failure_the_issuer_is_left_alone_for_a_second() {
-        let authority = Authority::new();
-        let server = Server::start(authority.leaf("127.0.0.1"), |r| match r.count {
-            1 => Reply::of(&["HTTP/1.1 503 Busy"], b""),
-            _ => good(r.path, |path| r.url(path)),
-        })
-        .await;
-        let issuers = issuers(&authority, &server, TrustSettings::default());
-        let failed = Fault::Discovery(Cause::Status(503));
-        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), failed);
-        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), failed);
-        assert_eq!(server.requests(), ["/d"]);
-        tokio::time::pause();
-        tokio::time::advance(HOLD).await;
-        tokio::time::resume();
-        assert!(issuers.keys(ISSUER, NOW).await.is_ok());
-        assert_eq!(server.requests(), ["/d", "/d", "/k"]);
-    }
-
-    #[tokio::test]
-    async fn a_request_waits_no_longer_than_it_may_and_the_fetch_goes_on_without_it() {
-        let authority = Authority::new();
-        let gate = Arc::new(Semaphore::new(0));
-        let shut = Arc::clone(&gate);
-        let server = Server::start(authority.leaf("127.0.0.1"), move |r| {
-            good(r.path, |path| r.url(path)).behind(&shut)
-        })
-        .await;
-        let settings = TrustSettings { request_wait: Duration::from_millis(100), ..TrustSettings::default() };
-        let issuers = issuers(&authority, &server, settings);
-        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
-        assert_eq!(fault(issuers.keys(ISSUER, NOW).await), Fault::Slow);
-        gate.add_permits(2);
-        let mut flight = issuers.by_url[ISSUER].join(NOW);
-        assert!(flight.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().is_ok());
-        assert!(issuers.keys(ISSUER, NOW).await.is_ok());
+        assert!(first.join_all().await.into_iter().all(|keys| keys.unwrap().keys.len() == 1));
         assert_eq!(server.requests(), ["/d", "/k"]);
     }
 
@@ -402,20 +269,20 @@ mod tests {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
         let settings = TrustSettings::default();
-        let issuers = issuers(&authority, &server, settings);
+        let issuers = issuers(&authority, &server, settings.clone());
         let keys = issuers.keys(ISSUER, NOW).await.unwrap();
         let source = issuers.by_url[ISSUER].source.clone();
         let renewed = |source: Source, settings| {
             let overrides = Overrides::from([(ISSUER.to_owned(), source)]);
-            issuers.renewed([ISSUER, "https://new.example"].into_iter(), &[], settings, &overrides)
+            issuers.renewed([ISSUER, "https://new.example"].into_iter(), &[], &settings, &overrides)
         };
-        let same = renewed(source.clone(), settings);
+        let same = renewed(source.clone(), settings.clone());
         assert!(Arc::ptr_eq(&same.by_url[ISSUER], &issuers.by_url[ISSUER]));
         assert_eq!(same.by_url.len(), 2);
 
-        let longer = TrustSettings { soft_ttl: Duration::from_secs(3600), ..settings };
+        let longer = TrustSettings { soft_ttl: Duration::from_secs(3600), ..settings.clone() };
         let kept = renewed(source.clone(), longer).keys(ISSUER, NOW + 3599).await.unwrap();
-        assert!(Arc::ptr_eq(&kept, &keys));
+        assert!(Arc::ptr_eq(&kept.keys, &keys.keys));
 
         let stranger = Authority::new();
         let other = renewed(Source { roots: vec![stranger.certificate()], ..source }, settings);
@@ -423,11 +290,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_renewal_with_other_settings_keeps_the_fetch_that_goes_on() {
+        let authority = Authority::new();
+        let gate = Arc::new(Semaphore::new(0));
+        let shut = Arc::clone(&gate);
+        let server = Server::start(authority.leaf("127.0.0.1"), move |r| {
+            good(r.path, |path| r.url(path)).behind(&shut)
+        })
+        .await;
+        let issuers = issuers(&authority, &server, TrustSettings::default());
+        let overrides = Overrides::from([(ISSUER.to_owned(), issuers.by_url[ISSUER].source.clone())]);
+        let longer = TrustSettings { soft_ttl: Duration::from_secs(3600), ..TrustSettings::default() };
+        let renewed = Arc::new(issuers.renewed([ISSUER].into_iter(), &[], &longer, &overrides));
+        let mut waiting = JoinSet::new();
+        for issuers in [issuers, renewed] {
+            waiting.spawn(async move { issuers.keys(ISSUER, NOW).await.unwrap().keys.len() });
+        }
+        gate.add_permits(2);
+        assert_eq!(waiting.join_all().await, [1, 1]);
+        assert_eq!(server.requests(), ["/d", "/k"]);
+    }
+
+    #[tokio::test]
+    async fn prefetches_take_a_few_places_and_give_them_back() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let issuers = issuers(&authority, &server, TrustSettings::default());
+        issuers.prefetch(Clock::fixed(NOW));
+        let all = u32::try_from(MAX_BACKGROUND).unwrap();
+        while server.requests().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(issuers.background.acquire_many(all).await.unwrap());
+        assert_eq!(issuers.keys(ISSUER, NOW).await.unwrap().keys.len(), 1);
+        assert_eq!(server.requests(), ["/d", "/k"]);
+    }
+
+    #[tokio::test]
     async fn fetches_are_counted_once_and_across_renewals() {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
         let settings = TrustSettings::default();
-        let issuers = issuers(&authority, &server, settings);
+        let issuers = issuers(&authority, &server, settings.clone());
         let reading = |issuers: &Issuers, now| {
             let [one] = <[_; 1]>::try_from(issuers.take_readings(now)).unwrap();
             assert_eq!(one.issuer, ISSUER);
@@ -440,18 +344,18 @@ mod tests {
         let stranger =
             Source { roots: vec![Authority::new().certificate()], ..issuers.by_url[ISSUER].source.clone() };
         let overrides = Overrides::from([(ISSUER.to_owned(), stranger)]);
-        let renewed = issuers.renewed([ISSUER].into_iter(), &[], settings, &overrides);
+        let renewed = issuers.renewed([ISSUER].into_iter(), &[], &settings, &overrides);
         assert!(renewed.keys(ISSUER, NOW).await.is_err());
         assert_eq!(reading(&renewed, NOW), (0, None, 1, 1));
         assert_eq!(reading(&issuers, NOW + 7), (1, Some(7), 0, 0));
-        assert!(issuers.renewed([].into_iter(), &[], settings, &overrides).take_readings(NOW).is_empty());
+        assert!(issuers.renewed([].into_iter(), &[], &settings, &overrides).take_readings(NOW).is_empty());
     }
 
     #[tokio::test]
     async fn only_named_and_enabled_issuers_are_fetched() {
         let entries = [entry("url = \"https://off.example\"\nenabled = false\n")];
         let named = ["https://off.example"].into_iter();
-        let issuers = Issuers::new(named, &entries, TrustSettings::default(), &Overrides::new());
+        let issuers = Issuers::new(named, &entries, &TrustSettings::default(), &Overrides::new());
         for unknown in ["https://off.example", "https://off.example/", ISSUER, "", "file:///etc/passwd"] {
             assert_eq!(fault(issuers.keys(unknown, NOW).await), Fault::Unknown, "{unknown}");
         }
@@ -461,7 +365,7 @@ mod tests {
     async fn inner_addresses_need_an_entry_and_metadata_has_none() {
         let (inner, metadata) = ("https://127.0.0.1:1", "https://169.254.169.254");
         let named = [inner, metadata].into_iter();
-        let issuers = Issuers::new(named, &[], TrustSettings::default(), &Overrides::new());
+        let issuers = Issuers::new(named, &[], &TrustSettings::default(), &Overrides::new());
         for url in [inner, metadata] {
             assert_eq!(fault(issuers.keys(url, NOW).await), Fault::Discovery(Cause::Address), "{url}");
         }
@@ -485,18 +389,18 @@ mod tests {
         let ask = async |text: &str| {
             let entries = [entry(text)];
             let named = [url.as_str()].into_iter();
-            Issuers::new(named, &entries, TrustSettings::default(), &Overrides::new()).keys(&url, NOW).await
+            Issuers::new(named, &entries, &TrustSettings::default(), &Overrides::new()).keys(&url, NOW).await
         };
         assert_eq!(fault(ask(&text).await), Fault::Keys(Cause::Address));
         assert_eq!(server.requests(), ["/.well-known/openid-configuration"]);
         assert_eq!(other.connections(), 0);
         let listed = format!("{text}private_hosts = [\"localhost:{}\"]\n", other.port);
-        assert_eq!(ask(&listed).await.unwrap().len(), 1);
+        assert_eq!(ask(&listed).await.unwrap().keys.len(), 1);
     }
 
-    async fn ask(url: &str, text: &str) -> Result<Arc<KeySet>, Unavailable> {
+    async fn ask(url: &str, text: &str) -> Result<Held, Unavailable> {
         let entries = [entry(text)];
-        Issuers::new([url].into_iter(), &entries, TrustSettings::default(), &Overrides::new())
+        Issuers::new([url].into_iter(), &entries, &TrustSettings::default(), &Overrides::new())
             .keys(url, NOW)
             .await
     }
@@ -513,7 +417,7 @@ mod tests {
             "url = {url:?}\nca_file = {ca:?}\nallow_private_network = true\njwks_url = {:?}\n",
             server.url("/k")
         );
-        assert_eq!(ask(&url, &text).await.unwrap().len(), 1);
+        assert_eq!(ask(&url, &text).await.unwrap().keys.len(), 1);
         assert_eq!(server.requests(), ["/k"]);
     }
 
@@ -525,9 +429,9 @@ mod tests {
         let text = format!("url = {ISSUER:?}\njwks_file = {keys:?}\n");
         let entries = [entry(&text)];
         let issuers =
-            Issuers::new([ISSUER].into_iter(), &entries, TrustSettings::default(), &Overrides::new());
+            Issuers::new([ISSUER].into_iter(), &entries, &TrustSettings::default(), &Overrides::new());
         assert!(issuers.by_url.is_empty());
-        assert_eq!(issuers.keys(ISSUER, NOW).await.unwrap().len(), 1);
+        assert_eq!(issuers.keys(ISSUER, NOW).await.unwrap().keys.len(), 1);
     }
 
     #[tokio::test]
@@ -582,10 +486,10 @@ mod tests {
         let direct = format!("{text}jwks_url = {:?}\n", server.url("/k"));
         let entries = [entry(&direct)];
         let issuers =
-            Issuers::new([url.as_str()].into_iter(), &entries, TrustSettings::default(), &Overrides::new());
+            Issuers::new([url.as_str()].into_iter(), &entries, &TrustSettings::default(), &Overrides::new());
         assert!(issuers.keys(&url, NOW).await.is_ok());
         std::fs::write(&token, " two ").unwrap();
-        assert!(issuers.keys(&url, NOW + 3600).await.is_ok());
+        assert!(issuers.keys(&url, NOW + 24 * 3600).await.is_ok());
         assert_eq!(
             std::mem::take(&mut *seen.lock().unwrap()),
             [(server.port, bearer("one")), (server.port, bearer("two"))]
@@ -595,7 +499,7 @@ mod tests {
             let issuers = Issuers::new(
                 [url.as_str()].into_iter(),
                 &entries,
-                TrustSettings::default(),
+                &TrustSettings::default(),
                 &Overrides::new(),
             );
             let failed = fault(issuers.keys(&url, NOW).await);

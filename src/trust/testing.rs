@@ -83,9 +83,9 @@ pub(super) enum Leaf {
 pub(super) struct Request<'a> {
     pub(super) path: &'a str,
     pub(super) authorization: Option<&'a str>,
+    /// The version that the client has already.
+    pub(super) condition: Option<&'a str>,
     pub(super) port: u16,
-    /// Of all requests of this server, from 1.
-    pub(super) count: usize,
 }
 
 impl Request<'_> {
@@ -158,14 +158,14 @@ impl Server {
                 let (stream, _) = listener.accept().await.unwrap();
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 let (leaf, seen, respond) = (leaf.clone(), Arc::clone(&shared), Arc::clone(&respond));
-                tokio::spawn(serve(stream, leaf, async move |path: &str, authorization: Option<&str>| {
-                    let count = {
-                        let mut paths = seen.paths.lock().unwrap();
-                        paths.push(path.to_owned());
-                        paths.len()
-                    };
-                    respond(Request { path, authorization, port, count })
-                }));
+                tokio::spawn(serve(
+                    stream,
+                    leaf,
+                    async move |path: &str, authorization: Option<&str>, condition: Option<&str>| {
+                        seen.paths.lock().unwrap().push(path.to_owned());
+                        respond(Request { path, authorization, condition, port })
+                    },
+                ));
             }
         });
         Self { port, seen }
@@ -193,7 +193,7 @@ impl Server {
 async fn serve(
     stream: TcpStream,
     leaf: Leaf,
-    respond: impl AsyncFn(&str, Option<&str>) -> Reply,
+    respond: impl AsyncFn(&str, Option<&str>, Option<&str>) -> Reply,
 ) -> io::Result<()> {
     match leaf {
         Leaf::Tls(acceptor) => answer(acceptor.accept(stream).await?, respond).await,
@@ -206,7 +206,7 @@ async fn serve(
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    respond: impl AsyncFn(&str, Option<&str>) -> Reply,
+    respond: impl AsyncFn(&str, Option<&str>, Option<&str>) -> Reply,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut lines = Vec::new();
@@ -219,8 +219,9 @@ async fn answer(
         lines.push(line);
     }
     let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-    let authorization = lines.iter().find_map(|line| line.trim_end().strip_prefix("authorization: "));
-    let reply = respond(path, authorization).await;
+    let header = |name: &str| lines.iter().find_map(|line| line.trim_end().strip_prefix(name));
+    let condition = header("if-none-match: ").or_else(|| header("if-modified-since: "));
+    let reply = respond(path, header("authorization: "), condition).await;
     if let Some(gate) = reply.gate {
         gate.acquire().await.unwrap().forget();
     }

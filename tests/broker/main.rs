@@ -9,6 +9,7 @@ mod discovery;
 mod explain;
 mod issuers;
 mod keys;
+mod keysets;
 mod lifecycle;
 mod limits;
 mod metrics;

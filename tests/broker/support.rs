@@ -138,6 +138,24 @@ impl World {
         Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }
     }
 
+    /// Stops the broker and starts it anew, on the same port and from the same files.
+    pub async fn restarted(self) -> Self {
+        let Self { folder, broker, emulator, clock, client, authority } = self;
+        let port = broker.public_address().port();
+        broker.stop().await;
+        let file = folder.path().join("etc/ficus.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let address = format!("\naddress = \"127.0.0.1:{port}\"");
+        std::fs::write(&file, text.replacen("\naddress = \"127.0.0.1:0\"", &address, 1)).unwrap();
+        let (problems, mut tree) = (Problems::default(), Tree::default());
+        let config = Config::load(&file, std::iter::empty(), &problems).unwrap();
+        let listeners = Listeners::bind(&config.listen).unwrap();
+        let directory = config.load_directory(&mut tree, &problems);
+        let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: clock.clone() };
+        let broker = Broker::start(listeners, parts).unwrap();
+        Self { folder, broker, emulator, clock, client, authority }
+    }
+
     /// The honest token of a job on the main branch.
     pub fn assertion(&self) -> String {
         self.emulator.github().assertion(&Job::default(), AUDIENCE)

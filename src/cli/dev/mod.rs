@@ -171,6 +171,7 @@ fn configuration(args: &DevArgs, port: u16, problems: &Problems) -> Config {
          [listen]\naddress = \"{}\"\nops_address = \"{}\"\n\
          [[tenant]]\nid = \"{TENANT}\"\ndomain = \"contoso.example\"\n\
          [keys]\npath = \"keys\"\ncreate = true\n\
+         [trust]\nstate_path = \"issuers\"\n\
          [audit]\npath = \"audit.jsonl\"\n",
         args.listen, args.ops
     );
