@@ -14,13 +14,15 @@ use arc_swap::ArcSwap;
 use crate::audit::Audit;
 use crate::clock::{Clock, Stopwatch, UnixTime, random};
 use crate::domain::asked::Asked;
-use crate::domain::assertion::UnverifiedAssertion;
+use crate::domain::assertion::{Candidate, UnverifiedAssertion};
 use crate::domain::authorize::authorize;
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::matching;
 use crate::domain::onetime;
+use crate::domain::policy::IssuerPolicy;
 use crate::domain::refusal::{Outage, Refusal};
+use crate::domain::verify::Verified;
 use crate::metrics::{Dialect, Metrics, Stage};
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
@@ -142,30 +144,8 @@ impl Exchange {
         let policy = directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?)?;
         let candidate = assertion.admit(policy)?;
 
-        // The network may be waited for here, when no keys are at hand ...
-        seen.enter(Stage::Keys);
-        let issuers = &snapshot.issuers;
-        let held = issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
-            seen.issuer_fault(&unavailable);
-            Refusal::IssuerUnavailable {
-                issuer: policy.issuer.to_string(),
-                retry_after: unavailable.retry_after,
-            }
-        })?;
-
         // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
-        seen.enter(Stage::Verify);
-        let now = self.clock.now();
-        let verified = match candidate.verify(&held.keys, now) {
-            // ... or here, when those at hand may be older than the assertion: once for each request, bounded for all.
-            Err(refusal @ (Refusal::KeyUnknown { .. } | Refusal::Signature)) => {
-                seen.enter(Stage::Keys);
-                let newer = issuers.newer(&policy.issuer, &held, &refusal, now).await.ok_or(refusal)?;
-                seen.enter(Stage::Verify);
-                candidate.verify(&newer, self.clock.now())?
-            }
-            decided => decided?,
-        };
+        let verified = self.verify((&candidate, policy), &snapshot.issuers, seen).await?;
         seen.verified();
 
         // Whom does it fit, and what may they have?
@@ -175,12 +155,41 @@ impl Exchange {
         let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);
 
+        let now = self.clock.now();
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
 
         seen.enter(Stage::Mint);
-        let now = self.clock.now();
         let minted = self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing));
         Ok((minted?, claim))
+    }
+
+    /// Checks an assertion by its issuer's keys. The only place that may wait for the network, and it does so once: when no
+    /// keys are at hand, or when those at hand may be older than the assertion.
+    async fn verify<'a>(
+        &self,
+        (candidate, policy): (&Candidate<'a>, &IssuerPolicy),
+        issuers: &Issuers,
+        seen: &mut Observed<'_>,
+    ) -> Result<Verified<'a>, Refusal> {
+        seen.enter(Stage::Keys);
+        let held = issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
+            seen.issuer_fault(&unavailable);
+            Refusal::IssuerUnavailable {
+                issuer: policy.issuer.to_string(),
+                retry_after: unavailable.retry_after,
+            }
+        })?;
+        seen.enter(Stage::Verify);
+        let now = self.clock.now();
+        match candidate.verify(&held.keys, now) {
+            Err(refusal @ (Refusal::KeyUnknown { .. } | Refusal::Signature)) => {
+                seen.enter(Stage::Keys);
+                let newer = issuers.newer(&policy.issuer, &held, &refusal, now).await.ok_or(refusal)?;
+                seen.enter(Stage::Verify);
+                candidate.verify(&newer, self.clock.now())
+            }
+            decided => decided,
+        }
     }
 
     /// Metrics and the log line. A grant's record is its audit line, so its log line is for debugging only.
