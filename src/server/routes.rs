@@ -83,7 +83,9 @@ impl Public {
                 call.answer(&self.wire, decision, ids)
             }
             Route::Arm(asked) => {
-                let Ok(_admitted) = self.admit() else { return arm::busy(&self.wire, ids) };
+                // The description of the cloud is a document like the others, and takes no place.
+                let admitted = (asked != arm::Asked::Endpoints).then(|| self.admit()).transpose();
+                let Ok(_admitted) = admitted else { return arm::busy(&self.wire, ids) };
                 let snapshot = self.exchange.snapshot.load();
                 let records = (&*snapshot.directory, &self.exchange.keys);
                 arm::answer(&self.wire, records, (parts, asked), ids)

@@ -228,6 +228,13 @@ fn requests_past_the_cap_are_turned_away_at_once_and_the_admitted_ones_finish() 
         // A document waits for nothing and takes no place; nor does a request that is still being sent.
         let path = format!("/{TENANT}/v2.0/.well-known/openid-configuration");
         assert_eq!(world.get(&path).await.status, 200);
+        assert_eq!(world.get("/metadata/endpoints?api-version=2022-09-01").await.status, 200);
+        // What the resource manager answers to callers is work, and takes one, before anything of it is looked at.
+        for path in ["/tenants?api-version=2022-12-01", "/subscriptions", "/providers"] {
+            let busy = world.get(path).await;
+            assert_eq!((busy.status, &busy.body["error"]["code"]), (503, &"ServerBusy".into()), "{path}");
+            assert_eq!(busy.header("retry-after"), "1");
+        }
         for path in ["/healthz", "/readyz", "/metrics"] {
             assert_eq!(world.ops(path).await.0, 200, "{path}");
         }
