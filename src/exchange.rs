@@ -4,6 +4,7 @@
 //! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
 
 mod observed;
+mod remembered;
 mod used;
 
 use std::net::IpAddr;
@@ -14,13 +15,13 @@ use arc_swap::ArcSwap;
 use crate::audit::Audit;
 use crate::clock::{Clock, Stopwatch, UnixTime, random};
 use crate::domain::asked::Asked;
-use crate::domain::assertion::{Candidate, UnverifiedAssertion};
-use crate::domain::authorize::authorize;
+use crate::domain::assertion::{Candidate, Compact, UnverifiedAssertion};
+use crate::domain::authorize::{Grant, authorize};
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
 use crate::domain::matching;
 use crate::domain::onetime;
-use crate::domain::policy::IssuerPolicy;
+use crate::domain::proof::Proof;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::domain::verify::Verified;
 use crate::metrics::{Dialect, Metrics, Stage};
@@ -28,6 +29,8 @@ use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
 use observed::Observed;
+use remembered::Wish;
+pub use remembered::{Remembered, TokenSettings};
 use used::Claim;
 pub use used::Used;
 
@@ -76,6 +79,8 @@ pub struct Exchange {
     pub audit: Audit,
     /// Assertions good for one token only that have been used. It outlives snapshots.
     pub used: Used,
+    /// What need not be computed twice. It outlives snapshots, since each use of it is checked against the one that decides.
+    pub remembered: Remembered,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -137,15 +142,18 @@ impl Exchange {
         seen.resolved(tenant, &resolved);
 
         // What the assertion looks like; of what it says, only the issuer may be used.
-        let assertion = UnverifiedAssertion::parse(&request.assertion, self.assertion_limit)?;
-        seen.assertion(&assertion, &request.assertion);
+        let compact = Compact::new(&request.assertion, self.assertion_limit)?;
+        let proof = self.remembered.proof(&compact);
+        let recalled = proof.as_ref().and_then(|proof| proof.recall(compact));
+        let assertion = recalled.map_or_else(|| UnverifiedAssertion::parse(compact), Ok)?;
+        seen.assertion(&assertion);
 
         // No outbound request is ever caused by an issuer that no credential of this identity names.
         let policy = directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?)?;
         let candidate = assertion.admit(policy)?;
 
         // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
-        let verified = self.verify((&candidate, policy), &snapshot.issuers, seen).await?;
+        let verified = self.verify((&candidate, proof.as_deref()), &snapshot.issuers, seen).await?;
         seen.verified();
 
         // Whom does it fit, and what may they have?
@@ -159,37 +167,53 @@ impl Exchange {
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
 
         seen.enter(Stage::Mint);
-        let minted = self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing));
-        Ok((minted?, claim))
+        let wish = claim.is_none().then(|| Wish::new(&compact, tenant, &resolved));
+        Ok((self.mint(grant, wish, now)?, claim))
+    }
+
+    /// A token for a grant: the one that the same wish got before, or a new one. Where the assertion is good for one token
+    /// only there is no wish to remember.
+    fn mint(&self, grant: Grant, wish: Option<Wish>, now: UnixTime) -> Result<Token, Refusal> {
+        let again = wish.as_ref().and_then(|wish| self.remembered.token(wish, &grant, &self.keys, now));
+        self.metrics.caches.tokens.note(again.is_some());
+        if let Some(token) = again {
+            return Ok(token);
+        }
+        let minted = self.keys.mint(&grant, now, random());
+        let token = minted.map_err(|_| Refusal::Unavailable(Outage::Signing))?;
+        wish.into_iter().for_each(|wish| self.remembered.keep_token(wish, &grant, &token));
+        Ok(token)
     }
 
     /// Checks an assertion by its issuer's keys. The only place that may wait for the network, and it does so once: when no
     /// keys are at hand, or when those at hand may be older than the assertion.
-    async fn verify<'a>(
+    async fn verify<'c>(
         &self,
-        (candidate, policy): (&Candidate<'a>, &IssuerPolicy),
+        (candidate, proof): (&'c Candidate<'c>, Option<&Proof>),
         issuers: &Issuers,
         seen: &mut Observed<'_>,
-    ) -> Result<Verified<'a>, Refusal> {
+    ) -> Result<Verified<'c>, Refusal> {
         seen.enter(Stage::Keys);
-        let held = issuers.keys(&policy.issuer, self.clock.now()).await.map_err(|unavailable| {
+        let issuer = &candidate.policy().issuer;
+        let held = issuers.keys(issuer, self.clock.now()).await.map_err(|unavailable| {
             seen.issuer_fault(&unavailable);
-            Refusal::IssuerUnavailable {
-                issuer: policy.issuer.to_string(),
-                retry_after: unavailable.retry_after,
-            }
+            Refusal::IssuerUnavailable { issuer: issuer.to_string(), retry_after: unavailable.retry_after }
         })?;
         seen.enter(Stage::Verify);
         let now = self.clock.now();
-        match candidate.verify(&held.keys, now) {
+        let verified = match candidate.verify(&held.keys, proof, now) {
             Err(refusal @ (Refusal::KeyUnknown { .. } | Refusal::Signature)) => {
                 seen.enter(Stage::Keys);
-                let newer = issuers.newer(&policy.issuer, &held, &refusal, now).await.ok_or(refusal)?;
+                let newer = issuers.newer(issuer, &held, &refusal, now).await.ok_or(refusal)?;
                 seen.enter(Stage::Verify);
-                candidate.verify(&newer, self.clock.now())
+                candidate.verify(&newer, None, self.clock.now())
             }
             decided => decided,
-        }
+        }?;
+        let proof = verified.proof();
+        self.metrics.caches.assertions.note(proof.is_none());
+        proof.into_iter().for_each(|proof| self.remembered.keep_proof(proof));
+        Ok(verified)
     }
 
     /// Metrics and the log line. A grant's record is its audit line, so its log line is for debugging only.

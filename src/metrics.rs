@@ -2,6 +2,7 @@
 //!
 //! Labels come from closed sets and from the configuration only, never from a request.
 
+mod caches;
 mod issuers;
 
 use prometheus::{
@@ -12,6 +13,7 @@ use prometheus::{
 use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
 
+use caches::CacheMetrics;
 use issuers::IssuerMetrics;
 pub use issuers::IssuerReading;
 
@@ -105,6 +107,8 @@ pub struct Metrics {
     /// Without labels; a vector because there may be no certificate.
     certificate_expiry: IntGaugeVec,
     issuers: IssuerMetrics,
+    /// Caches.
+    pub caches: CacheMetrics,
     /// The snapshot that decides.
     pub directory: DirectoryMetrics,
 }
@@ -229,6 +233,7 @@ impl Metrics {
             Ok(vector)
         };
         let (durations, stages) = durations(&registry)?;
+        let caches = CacheMetrics::new(&registry)?;
         let build = counter("build_info", "Always 1; the version is a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
         let refused = |dialect: Dialect, reason: Reason| {
@@ -256,7 +261,8 @@ impl Metrics {
                 "Time until the certificate that is shown ends.",
                 &[],
             )?,
-            issuers: IssuerMetrics::new(&registry)?,
+            issuers: IssuerMetrics::new(&registry, caches.issuer_keys.clone())?,
+            caches,
             directory: DirectoryMetrics::new(&registry)?,
             registry,
         })

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
 use crate::directory::files::Tree;
 use crate::domain::directory::Directory;
-use crate::exchange::{Exchange, Snapshot, Used};
+use crate::exchange::{Exchange, Remembered, Snapshot, Used};
 use crate::metrics::Metrics;
 use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
 use crate::server::{Operations, Public, serve_operations};
@@ -126,6 +126,7 @@ impl Broker {
             snapshot: ArcSwap::from_pointee(snapshot),
             clock: clock.clone(),
             used: Used::new(config.limits.one_time_entries),
+            remembered: Remembered::new(config.tokens),
             assertion_limit: config.limits.assertion,
         };
         let wire = Wire {

@@ -12,7 +12,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::directory::files::Tree;
 use crate::document::Problems;
-use crate::domain::assertion::{Hearsay, UnverifiedAssertion};
+use crate::domain::assertion::{Compact, Hearsay, UnverifiedAssertion};
 use crate::domain::authorize::authorize;
 use crate::domain::credential::{Comparison, Credential, Identity, Presented};
 use crate::domain::directory::Directory;
@@ -171,7 +171,7 @@ impl<'a> Question<'a> {
         seen.identity = Some((tenant, identity));
 
         seen.begin("form of the token");
-        let assertion = UnverifiedAssertion::parse(compact, self.config.limits.assertion)?;
+        let assertion = UnverifiedAssertion::parse(Compact::new(compact, self.config.limits.assertion)?)?;
         seen.said = Some(assertion.hearsay());
 
         seen.begin("issuer");
@@ -205,7 +205,7 @@ impl<'a> Question<'a> {
         })?;
 
         seen.begin("signature, times and lifetime");
-        let verified = candidate.verify(&held.keys, self.now)?;
+        let verified = candidate.verify(&held.keys, None, self.now)?;
 
         seen.begin("subject and audience");
         let matched = matching::find(tenant, identity, &verified)?;

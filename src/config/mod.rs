@@ -11,6 +11,7 @@ use crate::directory::files::Tree;
 use crate::directory::{Content, Surroundings, TenantEntry, compile};
 use crate::document::{Document, Problems, Reader};
 use crate::domain::directory::Directory;
+use crate::exchange::TokenSettings;
 use crate::net::Limits;
 use crate::signing;
 use crate::trust::{self, IssuerEntry, TrustSettings};
@@ -33,6 +34,8 @@ pub struct Config {
     pub keys: signing::Settings,
     /// Bounds on what comes in.
     pub limits: Limits,
+    /// What of tokens is computed once.
+    pub tokens: TokenSettings,
     /// Defaults for issuers.
     pub trust: TrustSettings,
     /// Issuers that differ from them.
@@ -101,6 +104,7 @@ impl Config {
             directory: directory(root.section("directory"), base),
             keys: section(&mut root, "keys", |reader| signing::Settings::read(reader, base)),
             limits: section(&mut root, "limits", Limits::read),
+            tokens: section(&mut root, "tokens", TokenSettings::read),
             trust: section(&mut root, "trust", |reader| TrustSettings::read(reader, base)),
             issuers: trust::read_all(root.tables("issuer"), base),
             audit: section(&mut root, "audit", |reader| {

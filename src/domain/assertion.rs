@@ -3,6 +3,9 @@
 //! Of an [`UnverifiedAssertion`] only the issuer can be had, and only to find out whether a credential names it.
 //! Everything else comes out of [`super::verify`].
 
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
@@ -19,12 +22,41 @@ const MAX_AUDIENCES: usize = 32;
 /// Largest NumericDate: 2^53, up to which a JSON number is exact.
 const MAX_DATE: f64 = 9_007_199_254_740_992.0;
 
+/// A compact JWS as it was presented, and what it is known by. It has no `Debug`, so that no log can show it.
+#[derive(Clone, Copy)]
+pub struct Compact<'a> {
+    text: &'a str,
+    digest: [u8; 32],
+}
+
+impl<'a> Compact<'a> {
+    /// A text of at most `limit` bytes: what is longer is not even looked at.
+    pub fn new(text: &'a str, limit: usize) -> Result<Self, Refusal> {
+        if text.len() > limit {
+            return Err(Refusal::AssertionMalformed("it is larger than accepted"));
+        }
+        let mut known_by = [0; 32];
+        known_by.iter_mut().zip(digest(&SHA256, text.as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
+        Ok(Self { text, digest: known_by })
+    }
+
+    /// SHA-256 of the whole text. Without the signature in it, a forged one would be known by the same.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
 /// A compact JWS whose form is right; nothing it says has been proven. It has no `Debug`, so that no log can show it.
 pub struct UnverifiedAssertion<'a> {
-    pub(super) signing_input: &'a str,
-    pub(super) signature: Vec<u8>,
+    pub(super) compact: Compact<'a>,
+    pub(super) parts: Arc<Parts>,
+}
+
+/// What an assertion is made of, decoded. Shared with the proof that its verification leaves.
+pub(super) struct Parts {
     pub(super) header: Header,
     pub(super) claims: Claims,
+    pub(super) signature: Vec<u8>,
 }
 
 /// The header members that decide anything. `jwk`, `jku`, `x5u` and `x5c` are never a source of keys, so they are not read.
@@ -62,56 +94,63 @@ pub struct Hearsay {
 }
 
 impl<'a> UnverifiedAssertion<'a> {
-    /// Reads a compact JWS of at most `limit` bytes: three parts, strict base64url, strict JSON, no `crit`, no `b64`,
-    /// `typ` absent or `JWT`, and every registered claim of its type.
-    pub fn parse(compact: &'a str, limit: usize) -> Result<Self, Refusal> {
-        if compact.len() > limit {
-            return Err(Refusal::AssertionMalformed("it is larger than accepted"));
-        }
-        let (signing_input, signature) = compact.rsplit_once('.').ok_or(NOT_COMPACT)?;
+    /// Reads a compact JWS: three parts, strict base64url, strict JSON, no `crit`, no `b64`, `typ` absent or `JWT`, and every
+    /// registered claim of its type.
+    pub fn parse(compact: Compact<'a>) -> Result<Self, Refusal> {
+        let (signing_input, signature) = compact.text.rsplit_once('.').ok_or(NOT_COMPACT)?;
         let (header, claims) = signing_input.split_once('.').ok_or(NOT_COMPACT)?;
         if claims.contains('.') {
             return Err(NOT_COMPACT);
         }
-        let read = Self {
+        let parts = Parts {
             header: Header::read(&decode(header)?)?,
             claims: Claims::read(&decode(claims)?)?,
             signature: decode(signature)?,
-            signing_input,
         };
         // Last: a kind is worth telling only of what is a JWT.
-        match &read.header.kind {
+        match &parts.header.kind {
             Some(kind) if !kind.eq_ignore_ascii_case("JWT") => Err(Refusal::AssertionKind(kind.clone())),
-            _ => Ok(read),
+            _ => Ok(Self { compact, parts: Arc::new(parts) }),
         }
+    }
+
+    /// The text as it was presented, and what it is known by.
+    pub fn compact(&self) -> &Compact<'a> {
+        &self.compact
+    }
+
+    /// Header and claims as they were signed.
+    pub(super) fn signing_input(&self) -> &'a str {
+        let text = self.compact.text;
+        text.rsplit_once('.').map_or(text, |(signing_input, _)| signing_input)
     }
 
     /// The claimed issuer, the only claim that may be used before the signature holds.
     pub fn unverified_issuer(&self) -> Result<&str, Refusal> {
-        self.claims.issuer.as_deref().ok_or(Refusal::ClaimAbsent("iss"))
+        self.parts.claims.issuer.as_deref().ok_or(Refusal::ClaimAbsent("iss"))
     }
 
     /// What the token says of itself, for the record.
     pub fn hearsay(&self) -> Hearsay {
         Hearsay {
-            issuer: self.claims.issuer.clone(),
-            subject: self.claims.subject.clone(),
-            audiences: self.claims.audiences.clone(),
-            issued_at: self.claims.issued_at,
-            not_before: self.claims.not_before,
-            expires: self.claims.expires,
-            jwt_id: self.claims.jwt_id.clone(),
-            algorithm: self.header.algorithm.clone(),
-            key_id: self.header.key_id.clone(),
+            issuer: self.parts.claims.issuer.clone(),
+            subject: self.parts.claims.subject.clone(),
+            audiences: self.parts.claims.audiences.clone(),
+            issued_at: self.parts.claims.issued_at,
+            not_before: self.parts.claims.not_before,
+            expires: self.parts.claims.expires,
+            jwt_id: self.parts.claims.jwt_id.clone(),
+            algorithm: self.parts.header.algorithm.clone(),
+            key_id: self.parts.header.key_id.clone(),
         }
     }
 
     /// Checks what the issuer's policy says of the header, so that no key is fetched for a token that none could save.
     pub fn admit(self, policy: &'a IssuerPolicy) -> Result<Candidate<'a>, Refusal> {
-        let algorithm = Algorithm::from_name(&self.header.algorithm)
+        let algorithm = Algorithm::from_name(&self.parts.header.algorithm)
             .filter(|algorithm| policy.algorithms.contains(algorithm))
-            .ok_or_else(|| Refusal::AlgorithmRefused(self.header.algorithm.clone()))?;
-        if self.header.key_id.is_none() && policy.require_kid {
+            .ok_or_else(|| Refusal::AlgorithmRefused(self.parts.header.algorithm.clone()))?;
+        if self.parts.header.key_id.is_none() && policy.require_kid {
             return Err(Refusal::KeyIdAbsent);
         }
         Ok(Candidate { assertion: self, algorithm, policy })
@@ -125,11 +164,30 @@ pub struct Candidate<'a> {
     pub(super) policy: &'a IssuerPolicy,
 }
 
+impl<'a> Candidate<'a> {
+    /// What is demanded of its issuer's assertions.
+    pub fn policy(&self) -> &'a IssuerPolicy {
+        self.policy
+    }
+}
+
 const NOT_COMPACT: Refusal = Refusal::AssertionMalformed("it does not have the three parts of a compact JWS");
 
 /// Strict: no padding, no white space, no other alphabet, no loose bits at the end.
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::AssertionMalformed("a part is not base64url"))
+}
+
+impl Parts {
+    /// The memory that they take, in bytes, roughly.
+    pub(super) fn size(&self) -> usize {
+        let Self { header, claims, signature } = self;
+        let texts = [&header.key_id, &header.kind, &claims.issuer, &claims.subject, &claims.jwt_id];
+        let texts = texts.into_iter().flatten().chain([&header.algorithm]).chain(&claims.audiences);
+        size_of::<Self>()
+            + signature.len()
+            + texts.map(|text| size_of::<String>() + text.len()).sum::<usize>()
+    }
 }
 
 impl Header {
@@ -215,7 +273,12 @@ mod tests {
     }
 
     fn parse(header: &str, claims: &str) -> Result<(Header, Claims), Refusal> {
-        UnverifiedAssertion::parse(&compact(header, claims), 16 << 10).map(|a| (a.header, a.claims))
+        read(&compact(header, claims)).map(|parts| (parts.header, parts.claims))
+    }
+
+    fn read(text: &str) -> Result<Parts, Refusal> {
+        let read = UnverifiedAssertion::parse(Compact::new(text, 16 << 10)?)?;
+        Ok(Arc::into_inner(read.parts).unwrap())
     }
 
     fn malformed(result: Result<(Header, Claims), Refusal>) -> bool {
@@ -254,11 +317,11 @@ mod tests {
             format!("{head}.c2lnA"),
             good.replacen('.', "=.", 1),
         ] {
-            let refusal = UnverifiedAssertion::parse(&wrong, 16 << 10).map(|_| ()).unwrap_err();
+            let refusal = read(&wrong).map(|_| ()).unwrap_err();
             assert!(matches!(refusal, Refusal::AssertionMalformed(_)), "{wrong:.80}");
         }
-        assert!(UnverifiedAssertion::parse(&good, good.len()).is_ok());
-        assert!(UnverifiedAssertion::parse(&good, good.len() - 1).is_err());
+        assert!(Compact::new(&good, good.len()).and_then(UnverifiedAssertion::parse).is_ok());
+        assert!(Compact::new(&good, good.len() - 1).is_err());
     }
 
     #[test]
@@ -340,7 +403,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "[A-Za-z0-9_.=-]{0,80}", raw in any::<Vec<u8>>()) {
-            let _ = UnverifiedAssertion::parse(&text, 64);
+            let _ = Compact::new(&text, 64).and_then(UnverifiedAssertion::parse);
             let _ = Claims::read(&raw);
             let _ = Header::read(&raw);
         }

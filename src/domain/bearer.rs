@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
-use super::assertion::UnverifiedAssertion;
+use super::assertion::{Compact, UnverifiedAssertion};
 use super::directory::Directory;
 use super::ids::Guid;
 use super::json::Members;
@@ -141,11 +141,11 @@ impl Claims {
             leeway: std::time::Duration::ZERO,
             ..IssuerPolicy::standard("")
         };
-        let assertion = UnverifiedAssertion::parse(token, MAX_TOKEN).map_err(|_| Denied::Invalid)?;
-        let candidate = assertion.admit(&policy).map_err(|_| Denied::Invalid)?;
-        let key_id = candidate.assertion.header.key_id.as_deref().unwrap_or_default();
+        let assertion = Compact::new(token, MAX_TOKEN).and_then(UnverifiedAssertion::parse);
+        let candidate = assertion.and_then(|read| read.admit(&policy)).map_err(|_| Denied::Invalid)?;
+        let key_id = candidate.assertion.parts.header.key_id.as_deref().unwrap_or_default();
         let keys = key(key_id).ok_or(Denied::Invalid)?;
-        let verified = candidate.verify(&keys, now).map_err(|refusal| match refusal {
+        let verified = candidate.verify(&keys, None, now).map_err(|refusal| match refusal {
             Refusal::Time { expires, .. } if expires <= now => Denied::Expired { expires, now },
             _ => Denied::Invalid,
         })?;

@@ -21,6 +21,7 @@ pub mod keyset;
 pub mod matching;
 pub mod onetime;
 pub mod policy;
+pub mod proof;
 pub mod refusal;
 pub mod resource;
 pub mod rules;

@@ -1,59 +1,72 @@
 //! From a claim to a fact: signature, then times and lifetime, then presence of subject and audience.
 
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::signature::ParsedPublicKey;
 
-use super::assertion::{Candidate, Claims};
+use super::assertion::{Candidate, Claims, Parts};
 use super::keyset::KeySet;
 use super::policy::IssuerPolicy;
+use super::proof::Proof;
 use super::refusal::Refusal;
 
 /// An assertion that its issuer signed and that is valid now. Comes only from [`Candidate::verify`].
 #[derive(Debug)]
-pub struct Verified<'a>(Claimed<'a>);
+pub struct Verified<'a> {
+    claimed: Claimed<'a>,
+    /// Whose keys have been tried just now; none where a proof stood in for them.
+    tried: Option<Weak<KeySet>>,
+}
 
 /// The claims that decide, of an assertion that is valid now. Whether its issuer said so, nobody has checked: they are
 /// good for explaining, and nothing can be granted with them.
-#[derive(Debug)]
 pub struct Claimed<'a> {
-    issuer: String,
-    subject: String,
-    audiences: Vec<String>,
-    matchable: Vec<String>,
+    candidate: &'a Candidate<'a>,
+    issuer: &'a str,
+    subject: &'a str,
     issued: i64,
     expires: i64,
-    jwt_id: Option<String>,
-    signing_input: &'a str,
-    policy: &'a IssuerPolicy,
 }
 
 impl<'a> Verified<'a> {
     /// The claims, which are facts now.
     pub fn claims(&self) -> &Claimed<'a> {
-        &self.0
+        &self.claimed
+    }
+
+    /// What may be kept for the next time that the same text is presented; nothing new where a proof was used.
+    pub fn proof(&self) -> Option<Proof> {
+        let Candidate { assertion, policy, .. } = self.claimed.candidate;
+        self.tried.clone().map(|keys| Proof {
+            digest: *assertion.compact().digest(),
+            parts: Arc::clone(&assertion.parts),
+            keys,
+            policy: (*policy).clone(),
+        })
     }
 }
 
-impl Claimed<'_> {
+impl<'a> Claimed<'a> {
     /// `iss`.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    pub fn issuer(&self) -> &'a str {
+        self.issuer
     }
 
     /// `sub`.
-    pub fn subject(&self) -> &str {
-        &self.subject
+    pub fn subject(&self) -> &'a str {
+        self.subject
     }
 
     /// `aud`, as presented: at least one.
-    pub fn audiences(&self) -> &[String] {
-        &self.audiences
+    pub fn audiences(&self) -> &'a [String] {
+        &self.candidate.assertion.parts.claims.audiences
     }
 
     /// The audiences that a credential's may equal: none of several, unless the issuer's policy lets one of them match.
-    pub fn matchable_audiences(&self) -> &[String] {
-        &self.matchable
+    pub fn matchable_audiences(&self) -> &'a [String] {
+        self.policy().matchable(self.audiences())
     }
 
     /// `iat`.
@@ -67,57 +80,68 @@ impl Claimed<'_> {
     }
 
     /// `jti`, unless it is absent or empty.
-    pub fn jwt_id(&self) -> Option<&str> {
-        self.jwt_id.as_deref().filter(|id| !id.is_empty())
+    pub fn jwt_id(&self) -> Option<&'a str> {
+        self.candidate.assertion.parts.claims.jwt_id.as_deref().filter(|id| !id.is_empty())
     }
 
     /// Header and claims as they were signed: what is presented, without the signature.
-    pub(super) fn signing_input(&self) -> &str {
-        self.signing_input
+    pub(super) fn signing_input(&self) -> &'a str {
+        self.candidate.assertion.signing_input()
     }
 
     /// What is demanded of the issuer's assertions.
-    pub fn policy(&self) -> &IssuerPolicy {
-        self.policy
+    pub fn policy(&self) -> &'a IssuerPolicy {
+        self.candidate.policy
+    }
+}
+
+/// The claims alone: the signature is nothing to show.
+impl fmt::Debug for Claimed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.candidate.assertion.parts.claims.fmt(f)
     }
 }
 
 impl<'a> Candidate<'a> {
-    /// Checks the signature with the issuer's published keys, then the times against `now`.
-    pub fn verify(&self, keys: &KeySet, now: i64) -> Result<Verified<'a>, Refusal> {
+    /// Checks the signature with the issuer's published keys, then the times against `now`. A proof stands in for the
+    /// signature where the assertion was recalled from it and it was made with these very keys under this very policy.
+    pub fn verify<'c>(
+        &'c self,
+        keys: &Arc<KeySet>,
+        proof: Option<&Proof>,
+        now: i64,
+    ) -> Result<Verified<'c>, Refusal> {
+        let tried = match proof {
+            Some(proof) if proof.holds(self, keys) => None,
+            _ => Some(self.check_signature(keys)?),
+        };
+        Ok(Verified { claimed: self.without_signature(now)?, tried })
+    }
+
+    fn check_signature(&self, keys: &Arc<KeySet>) -> Result<Weak<KeySet>, Refusal> {
         let Self { assertion, algorithm, .. } = self;
-        let claims = &assertion.claims;
-        let message = assertion.signing_input.as_bytes();
-        let named = keys.candidates(assertion.header.key_id.as_deref(), *algorithm).ok_or_else(|| {
-            Refusal::KeyUnknown {
-                key_id: assertion.header.key_id.clone().unwrap_or_default(),
+        let Parts { header, claims, signature } = &*assertion.parts;
+        let named =
+            keys.candidates(header.key_id.as_deref(), *algorithm).ok_or_else(|| Refusal::KeyUnknown {
+                key_id: header.key_id.clone().unwrap_or_default(),
                 issuer: claims.issuer.clone().unwrap_or_default(),
-            }
-        })?;
-        if !signed_by_one(&named, message, &assertion.signature) {
+            })?;
+        if !signed_by_one(&named, assertion.signing_input().as_bytes(), signature) {
             return Err(Refusal::Signature);
         }
-        self.without_signature(now).map(Verified)
+        Ok(Arc::downgrade(keys))
     }
 
     /// Checks what [`Candidate::verify`] checks after the signature: for explaining without the issuer's keys.
-    pub fn without_signature(&self, now: i64) -> Result<Claimed<'a>, Refusal> {
-        let Self { assertion, policy, .. } = self;
-        let claims = &assertion.claims;
-        let (issued, expires) = check_times(claims, policy, now)?;
-        Ok(Claimed {
-            issued,
-            expires,
-            jwt_id: claims.jwt_id.clone(),
-            signing_input: assertion.signing_input,
-            policy,
-            issuer: claims.issuer.clone().ok_or(Refusal::ClaimAbsent("iss"))?,
-            subject: claims.subject.clone().ok_or(Refusal::SubjectAbsent)?,
-            matchable: policy.matchable(&claims.audiences).to_vec(),
-            audiences: Some(claims.audiences.clone())
-                .filter(|audiences| !audiences.is_empty())
-                .ok_or(Refusal::ClaimAbsent("aud"))?,
-        })
+    pub fn without_signature<'c>(&'c self, now: i64) -> Result<Claimed<'c>, Refusal> {
+        let claims = &self.assertion.parts.claims;
+        let (issued, expires) = check_times(claims, self.policy, now)?;
+        let issuer = claims.issuer.as_deref().ok_or(Refusal::ClaimAbsent("iss"))?;
+        let subject = claims.subject.as_deref().ok_or(Refusal::SubjectAbsent)?;
+        match claims.audiences.is_empty() {
+            true => Err(Refusal::ClaimAbsent("aud")),
+            false => Ok(Claimed { candidate: self, issuer, subject, issued, expires }),
+        }
     }
 }
 

@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::Call;
 use crate::audit::{Assertion, Outcome, Record, Status};
 use crate::clock::{Stopwatch, UnixTime};
@@ -72,7 +70,7 @@ impl<'m> Observed<'m> {
     }
 
     /// Notes what the assertion says of itself, and the digest by which it can be found again without being kept.
-    pub(super) fn assertion(&mut self, assertion: &UnverifiedAssertion<'_>, compact: &str) {
+    pub(super) fn assertion(&mut self, assertion: &UnverifiedAssertion<'_>) {
         let said = assertion.hearsay();
         let audience = said.audiences.join(", ");
         self.record.assertion = Some(Assertion {
@@ -81,7 +79,7 @@ impl<'m> Observed<'m> {
             audience: (!audience.is_empty()).then(|| audience.as_str().into()),
             jwt_id: said.jwt_id.as_deref().map(Into::into),
             key_id: said.key_id.as_deref().map(Into::into),
-            digest: Some(hex(digest(&SHA256, compact.as_bytes()).as_ref())),
+            digest: Some(hex(assertion.compact().digest())),
         });
     }
 

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::caches::CacheCounts;
+
 /// Most issuers with a label of their own: a directory may name thousands, and each is several series.
 const OWN_LABELS: usize = 100;
-/// The cache of issuers' key sets, as `cache_requests_total` names it.
-const CACHE: &str = "issuer_keys";
 /// The label that the rest share. No issuer has this name: issuers are URLs.
 const OTHER: &str = "other";
 const RESULTS: [&str; 2] = ["success", "failure"];
@@ -41,7 +41,7 @@ pub(super) struct IssuerMetrics {
     fetches: IntCounterVec,
     keys: IntGaugeVec,
     ages: IntGaugeVec,
-    cache: IntCounterVec,
+    cache: CacheCounts,
     /// Of every issuer. Locked only where metrics are asked for.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -56,34 +56,23 @@ struct Known {
 }
 
 impl IssuerMetrics {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(registry: &Registry, cache: CacheCounts) -> Result<Self, prometheus::Error> {
         let fetches = Opts::new("issuer_fetches_total", "Fetches of issuers' keys that have ended.");
         let fetches = IntCounterVec::new(fetches, &["issuer", "result"])?;
         let keys = Opts::new("issuer_keys", "Usable keys at hand; those of other issuers are added up.");
         let keys = IntGaugeVec::new(keys, &["issuer"])?;
         let ages = "Time since an issuer's keys were fetched; of other issuers the longest.";
         let ages = IntGaugeVec::new(Opts::new("issuer_keys_age_seconds", ages), &["issuer"])?;
-        let cache = "Requests to caches: those served from it, and those that had to wait.";
-        let cache = IntCounterVec::new(Opts::new("cache_requests_total", cache), &["cache", "result"])?;
-        registry.register(Box::new(cache.clone()))?;
         registry.register(Box::new(fetches.clone()))?;
         registry.register(Box::new(keys.clone()))?;
         registry.register(Box::new(ages.clone()))?;
-        for result in ["hit", "miss"] {
-            cache.with_label_values(&[CACHE, result]);
-        }
         Ok(Self { fetches, keys, ages, cache, known: Mutex::default() })
     }
 
     /// Shows these issuers and no others.
     pub(super) fn show(&self, readings: &[IssuerReading]) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (result, count) in [
-            ("hit", readings.iter().map(|r| r.hits).sum()),
-            ("miss", readings.iter().map(|r| r.misses).sum()),
-        ] {
-            self.cache.with_label_values(&[CACHE, result]).inc_by(count);
-        }
+        self.cache.add(readings.iter().map(|r| r.hits).sum(), readings.iter().map(|r| r.misses).sum());
         self.share_out(&mut known, readings);
         self.keys.reset();
         self.ages.reset();
@@ -146,6 +135,7 @@ impl IssuerMetrics {
 mod tests {
     use prometheus::TextEncoder;
 
+    use super::super::caches::CacheMetrics;
     use super::*;
 
     fn reading(number: usize) -> IssuerReading {
@@ -162,7 +152,11 @@ mod tests {
     impl Shown {
         fn new() -> Self {
             let registry = Registry::new();
-            Self { metrics: IssuerMetrics::new(&registry).unwrap(), registry }
+            Self {
+                metrics: IssuerMetrics::new(&registry, CacheMetrics::new(&registry).unwrap().issuer_keys)
+                    .unwrap(),
+                registry,
+            }
         }
 
         fn after(&self, readings: &[IssuerReading]) -> Vec<String> {
@@ -182,7 +176,7 @@ mod tests {
         let all: Vec<_> = (0..1000).rev().map(reading).collect();
         for round in 1..=3 {
             let lines = shown.after(&all);
-            assert_eq!(lines.len(), 2 + 101 * 4);
+            assert_eq!(lines.len(), 6 + 101 * 4);
             for (series, value) in [
                 ("issuer_fetches_total{issuer=\"other\",result=\"success\"}", 900 * round),
                 ("issuer_fetches_total{issuer=\"other\",result=\"failure\"}", 0),
@@ -202,14 +196,14 @@ mod tests {
         shown.after(&(100..250).map(reading).collect::<Vec<_>>());
         // One goes, an earlier one comes: it takes the free label, and nobody else moves.
         let lines = shown.after(&(0..1).chain(101..250).map(reading).collect::<Vec<_>>());
-        assert_eq!(lines.len(), 2 + 101 * 4);
+        assert_eq!(lines.len(), 6 + 101 * 4);
         assert!(!lines.iter().any(|line| line.contains("https://100.example")), "{lines:#?}");
         assert!(has(&lines, "issuer_keys{issuer=\"https://000.example\"} 2"));
         assert!(has(&lines, "issuer_fetches_total{issuer=\"https://199.example\",result=\"success\"} 2"));
         // However often the directory changes, there are no more series than for one.
         for round in 0..20 {
             let lines = shown.after(&(round * 40..round * 40 + 150).map(reading).collect::<Vec<_>>());
-            assert_eq!(lines.len(), 2 + 101 * 4);
+            assert_eq!(lines.len(), 6 + 101 * 4);
         }
         // What the rest counted stays: a counter never goes down.
         let lines = shown.after(&[]);
@@ -260,6 +254,6 @@ mod tests {
         let lines = Shown::new().after(&[none]);
         assert!(has(&lines, "issuer_keys{issuer=\"https://a.example\"} 0"));
         assert!(has(&lines, "issuer_fetches_total{issuer=\"https://a.example\",result=\"failure\"} 0"));
-        assert_eq!(lines.len(), 2 + 3);
+        assert_eq!(lines.len(), 6 + 3);
     }
 }

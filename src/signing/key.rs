@@ -28,7 +28,7 @@ pub(super) struct SigningKey {
     public: Jwk,
     /// The public half alone, for tokens of ours that come back.
     verifier: Arc<KeySet>,
-    id: String,
+    id: Arc<str>,
     /// `base64url(header) + "."`, for v1.0 and v2.0 tokens.
     headers: [String; 2],
 }
@@ -66,10 +66,14 @@ impl SigningKey {
         public.common.key_id = Some(id.clone());
         let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
         let verifier = verifier(&public, algorithm).ok_or("holds no key that could be verified with")?;
-        Ok(Self { pair, public, verifier: Arc::new(verifier), id, headers })
+        Ok(Self { pair, public, verifier: Arc::new(verifier), id: id.into(), headers })
     }
 
     pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn shared_id(&self) -> &Arc<str> {
         &self.id
     }
 

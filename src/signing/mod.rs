@@ -20,6 +20,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::document::Reader;
 use crate::domain::authorize::Grant;
 use crate::domain::keyset::KeySet;
+use crate::domain::resource::SigningAlgorithm;
 
 pub use change::{Pace, Rotated, create, revoke, rotate};
 pub use fault::FolderError;
@@ -83,9 +84,12 @@ pub struct Keys {
 }
 
 /// A signed token; without `Debug`, so that no log can show it.
+#[derive(Clone)]
 pub struct Token {
     /// The compact JWS.
     pub jwt: String,
+    /// The key that signed it.
+    pub kid: Arc<str>,
     /// Its `uti` claim.
     pub uti: String,
     /// Seconds that it is valid from now, less one as Entra counts.
@@ -126,6 +130,11 @@ impl Keys {
     /// Signs a token for a grant. Time and randomness are arguments.
     pub fn mint(&self, grant: &Grant, now: UnixTime, random: [u8; 16]) -> Result<Token, SigningFailed> {
         self.ring.load().mint(grant, now, random)
+    }
+
+    /// Whether what is minted now for this algorithm is signed by the key of this id.
+    pub fn still_signs(&self, kid: &str, algorithm: SigningAlgorithm, now: UnixTime) -> bool {
+        self.ring.load().signing(algorithm, now).is_some_and(|key| key.id() == kid)
     }
 
     /// Our JWKS; all tenants share the keys. With an issuer, as the keys of that issuer's tokens.

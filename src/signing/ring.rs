@@ -55,7 +55,8 @@ impl KeyRing {
         let claims = TokenClaims::new(grant, now, &uti);
         let jwt = key.sign(grant.version(), &claims)?;
         let (not_before, expires) = (claims.not_before(), claims.expires());
-        Ok(Token { jwt, uti, expires_in: grant.lifetime() - 1, not_before, expires })
+        let kid = Arc::clone(key.shared_id());
+        Ok(Token { jwt, kid, uti, expires_in: grant.lifetime() - 1, not_before, expires })
     }
 
     pub(super) fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {
@@ -88,7 +89,7 @@ impl KeyRing {
 
     /// The key that signs now. Where none does yet, this clock is behind the one that made them: the first to sign does,
     /// being published all the same.
-    fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
+    pub(super) fn signing(&self, algorithm: SigningAlgorithm, now: UnixTime) -> Option<&SigningKey> {
         let mut keys = self.0.iter().filter(|(key, _)| key.algorithm() == algorithm);
         let signing = keys.clone().find(|(_, life)| life.state(now) == State::Signing);
         let found = match signing {

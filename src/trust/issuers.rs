@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::documents::Target;
@@ -30,12 +31,18 @@ pub type Overrides = HashMap<String, Source>;
 pub struct Issuers {
     by_url: HashMap<String, Arc<Issuer>>,
     /// Those whose keys were given with the configuration: nothing is ever fetched for them.
-    given: HashMap<String, Arc<KeySet>>,
+    given: HashMap<String, Given>,
     settings: Arc<TrustSettings>,
     /// For issuers without roots or private hosts of their own, so that they share the system's roots.
     default: Arc<Egress<System>>,
     public: Arc<Roots>,
     background: Arc<Semaphore>,
+}
+
+/// A key set that was given, and what it was parsed from: the same text stays the same set, with all that rests upon it.
+struct Given {
+    document: Bytes,
+    keys: Arc<KeySet>,
 }
 
 impl Issuers {
@@ -77,8 +84,7 @@ impl Issuers {
                 overrides.get(url).or(entry.map(|entry| entry.source())).cloned().unwrap_or_default();
             if let Some(jwks) = &source.jwks {
                 // Entries were checked when they were read; one without keys must not be fetched in their place.
-                let keys = KeySet::parse(jwks).ok().map(|(keys, _)| (url.to_owned(), Arc::new(keys)));
-                renewed.given.extend(keys);
+                renewed.given.extend(self.given(url, jwks).map(|given| (url.to_owned(), given)));
                 continue;
             }
             let issuer = renewed.issuer(url, source, self.by_url.get(url));
@@ -99,6 +105,14 @@ impl Issuers {
         };
         let (by_url, given) = (HashMap::new(), HashMap::new());
         Self { by_url, given, settings, default, public, background: Arc::clone(&self.background) }
+    }
+
+    fn given(&self, url: &str, document: &Bytes) -> Option<Given> {
+        let keys = match self.given.get(url).filter(|before| before.document == *document) {
+            Some(same) => Arc::clone(&same.keys),
+            None => Arc::new(KeySet::parse(document).ok()?.0),
+        };
+        Some(Given { document: document.clone(), keys })
     }
 
     /// One issuer under our settings, with what was had of its source.
@@ -124,8 +138,8 @@ impl Issuers {
 
     /// The issuer's keys: those at hand, or those of a fetch that this request starts or joins.
     pub async fn keys(&self, issuer: &str, now: UnixTime) -> Result<Held, Unavailable> {
-        if let Some(keys) = self.given.get(issuer) {
-            return Ok(Held::given(keys));
+        if let Some(given) = self.given.get(issuer) {
+            return Ok(Held::given(&given.keys));
         }
         self.by_url.get(issuer).ok_or(Fault::Unknown)?.keys(now).await
     }
@@ -178,9 +192,9 @@ impl Issuers {
 
     /// What metrics show of every issuer. Takes the counts of fetches with it: they are counted once.
     pub fn take_readings(&self, now: UnixTime) -> Vec<IssuerReading> {
-        let given = self.given.iter().map(|(issuer, keys)| IssuerReading {
+        let given = self.given.iter().map(|(issuer, given)| IssuerReading {
             issuer: issuer.clone(),
-            keys: keys.len(),
+            keys: given.keys.len(),
             ..IssuerReading::default()
         });
         given.chain(self.by_url.iter().map(|(url, issuer)| issuer.holdings.take_reading(url, now))).collect()

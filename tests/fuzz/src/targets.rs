@@ -2,13 +2,13 @@
 //! without end, and agrees with an independent reading wherever it accepts. What it gives back is a name for how the input
 //! was taken, by which the fuzzer knows inputs of a new kind.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ficus::directory::{Content, Surroundings, TenantEntry, compile};
 use ficus::document::Problems;
-use ficus::domain::assertion::UnverifiedAssertion;
+use ficus::domain::assertion::{Compact, UnverifiedAssertion};
 use ficus::domain::ids::Guid;
 use ficus::domain::json::Members;
 use ficus::domain::keyset::KeySet;
@@ -175,12 +175,13 @@ const NOW: i64 = 1_790_000_100;
 const ISSUER: &str = "https://issuer.example";
 /// The only token that was ever signed with the seeds' key, whose private half is gone.
 const SOUND: &str = include_str!("../seeds/assertion/sound");
-static KEYS: LazyLock<KeySet> =
-    LazyLock::new(|| KeySet::parse(include_bytes!("../seeds/jwks/own")).expect("the seed is a key set").0);
+static KEYS: LazyLock<Arc<KeySet>> = LazyLock::new(|| {
+    Arc::new(KeySet::parse(include_bytes!("../seeds/jwks/own")).expect("the seed is a key set").0)
+});
 
 fn assertion(bytes: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(bytes) else { return "not text".to_owned() };
-    let read = match UnverifiedAssertion::parse(text, 16 << 10) {
+    let read = match Compact::new(text, 16 << 10).and_then(UnverifiedAssertion::parse) {
         Ok(read) => read,
         Err(refusal) => return format!("{:?} {}", refusal.reason(), refusal_text(&refusal)),
     };
@@ -211,9 +212,9 @@ fn assertion(bytes: &[u8]) -> String {
         }
     }
     let policy = IssuerPolicy::standard(ISSUER);
-    let verdict = read.admit(&policy).and_then(|candidate| candidate.verify(&KEYS, NOW));
+    let verdict = read.admit(&policy).and_then(|candidate| candidate.verify(&KEYS, None, NOW).map(|_| ()));
     match verdict {
-        Ok(_) => {
+        Ok(()) => {
             assert_eq!(text, SOUND, "a forgery");
             "verified".to_owned()
         }
