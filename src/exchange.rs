@@ -4,6 +4,7 @@
 //! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
 
 mod observed;
+mod pace;
 mod remembered;
 mod used;
 
@@ -24,11 +25,12 @@ use crate::domain::onetime;
 use crate::domain::proof::Proof;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::domain::verify::Verified;
-use crate::metrics::{Dialect, Metrics, Stage};
+use crate::metrics::{Dialect, Metrics, Shed, Stage};
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
 use observed::Observed;
+pub use pace::Pace;
 use remembered::Wish;
 pub use remembered::{Remembered, TokenSettings};
 use used::Claim;
@@ -63,6 +65,8 @@ pub struct Snapshot {
     pub directory: Arc<Directory>,
     /// External issuers' keys.
     pub issuers: Issuers,
+    /// How often its identities get tokens, where that is limited.
+    pub pace: Pace,
     /// Counts the snapshots of this process, from 1.
     pub generation: u64,
     /// Since when it decides.
@@ -165,6 +169,12 @@ impl Exchange {
 
         let now = self.clock.now();
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
+        // Only who would get a token is counted: nobody else, not even with an assertion that has been used, takes what is
+        // the identity's. Who is over its rate gets the claim back.
+        snapshot.pace.take(tenant.id, resolved.identity.client_id).map_err(|seconds| {
+            self.metrics.shed(Shed::IdentityRate);
+            Refusal::IdentityRate(seconds)
+        })?;
 
         seen.enter(Stage::Mint);
         let wish = claim.is_none().then(|| Wish::new(&compact, tenant, &resolved));

@@ -76,6 +76,34 @@ impl Stage {
     }
 }
 
+/// Why work is turned away that could be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// Too many requests in flight.
+    InFlight,
+    /// Too many connections.
+    Connections,
+    /// Too many requests from one address.
+    AddressRate,
+    /// Too many tokens for one identity.
+    IdentityRate,
+}
+
+impl Shed {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InFlight, Self::Connections, Self::AddressRate, Self::IdentityRate];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Connections => "connections",
+            Self::AddressRate => "address_rate",
+            Self::IdentityRate => "identity_rate",
+        }
+    }
+}
+
 /// Seconds. From the fastest repeated exchange to the longest wait for an issuer.
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -95,9 +123,7 @@ pub struct Metrics {
     stages: [Histogram; Stage::ALL.len()],
     /// Requests that are being answered.
     pub requests_in_flight: IntGauge,
-    /// Requests turned away because too many were in flight.
-    pub shed_requests: IntCounter,
-    shed_connections: IntCounter,
+    shed: [IntCounter; Shed::ALL.len()],
     connections: IntGauge,
     audit_records: IntCounter,
     audit_queue: IntGauge,
@@ -247,8 +273,7 @@ impl Metrics {
             granted_duration: durations.with_label_values(&["granted"]),
             refused_duration: durations.with_label_values(&["refused"]),
             requests_in_flight: gauge("requests_in_flight", "Requests that are being answered.")?,
-            shed_requests: shed.with_label_values(&["in_flight"]),
-            shed_connections: shed.with_label_values(&["connections"]),
+            shed: Shed::ALL.map(|why| shed.with_label_values(&[why.label()])),
             connections: gauge("connections", "Open connections of the public listener.")?,
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.label()])),
             audit_records: total("audit_records_total", "Audit lines written.")?,
@@ -280,6 +305,11 @@ impl Metrics {
         self.refused_duration.observe(seconds);
     }
 
+    /// Notes a request that is turned away.
+    pub fn shed(&self, why: Shed) {
+        self.shed[why as usize].inc();
+    }
+
     /// Notes a stage of an exchange that has ended.
     pub fn stage(&self, stage: Stage, seconds: f64) {
         self.stages[stage as usize].observe(seconds);
@@ -293,7 +323,7 @@ impl Metrics {
         self.connections.set(i64::try_from(readings.connections).unwrap_or(i64::MAX));
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
         self.one_time_entries.set(i64::try_from(readings.one_time_entries).unwrap_or(i64::MAX));
-        catch_up(&self.shed_connections, readings.refused_connections);
+        catch_up(&self.shed[Shed::Connections as usize], readings.refused_connections);
         catch_up(&self.audit_records, readings.audit_records);
         catch_up(&self.handshake_failures, readings.handshake_failures);
         self.certificate_expiry.reset();

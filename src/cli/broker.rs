@@ -16,9 +16,11 @@ use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
 use crate::directory::files::Tree;
 use crate::domain::directory::Directory;
-use crate::exchange::{Exchange, Remembered, Snapshot, Used};
+use crate::exchange::{Exchange, Pace, Remembered, Snapshot, Used};
 use crate::metrics::Metrics;
-use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
+use crate::net::{
+    Addresses, Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections,
+};
 use crate::server::{Operations, Public, serve_operations};
 use crate::signing::{self, FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
@@ -113,8 +115,13 @@ impl Broker {
         let named = named.iter().map(String::as_str);
         let issuers = Issuers::new(named, &config.issuers, &config.trust, &overrides);
         issuers.restore();
-        let snapshot =
-            Snapshot { issuers, directory: Arc::new(directory), generation: 1, since: clock.now() };
+        let snapshot = Snapshot {
+            issuers,
+            pace: Pace::new(config.limits.per_identity, &directory),
+            directory: Arc::new(directory),
+            generation: 1,
+            since: clock.now(),
+        };
         let exchange = Exchange {
             keys,
             audit: Audit::open(&config.audit, clock.clone())?,
@@ -135,7 +142,12 @@ impl Broker {
             clock: clock.clone(),
             jwks_max_age: config.keys.jwks_max_age.as_secs(),
         };
-        let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
+        let public = Arc::new(Public {
+            exchange,
+            wire,
+            addresses: config.limits.per_address.map(Addresses::new),
+            limits: config.limits.clone(),
+        });
         let gauges = Arc::new(Gauges::default());
         let limits = within_descriptors(config.limits.clone());
         let setup = Setup { tls, limits, gauges, ..Setup::default() };

@@ -169,6 +169,7 @@ impl Follower {
         let named = named.iter().map(|issuer| &**issuer);
         let snapshot = Arc::new(Snapshot {
             issuers: current.issuers.renewed(named, &config.issuers, &config.trust, overrides),
+            pace: current.pace.renewed(&directory),
             directory: Arc::new(directory),
             generation: current.generation + 1,
             since: clock.now(),

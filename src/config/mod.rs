@@ -289,6 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_set_by_variables_and_shown_with_their_bursts() {
+        let problems = Problems::with_values();
+        let variables = [
+            ("FICUS_LIMITS__PER_ADDRESS__RATE", "20/s"),
+            ("FICUS_LIMITS__PER_IDENTITY__BURST", "7"),
+            ("FICUS_LIMITS__TRUSTED_PROXIES", "10.0.0.0/8"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let text = format!("{TENANT}[limits.per_identity]\nrate = \"1/h\"\nburst = 2\n");
+        let config = Config::read("ficus.toml", &text, Path::new(""), variables.into_iter(), &problems);
+        assert!(!problems.any_error());
+        assert_eq!(config.limits.per_address.unwrap().burst_size().get(), 20);
+        assert_eq!(config.limits.per_identity.unwrap().burst_size().get(), 7);
+        let shown = problems.effective();
+        for expected in [
+            "\n[limits.per_address]\nrate = \"20/s\"\nburst = 20\n",
+            "\n[limits.per_identity]\nrate = \"1/h\"\nburst = 7\n",
+            "\ntrusted_proxies = [\"10.0.0.0/8\"]\n",
+        ] {
+            assert!(shown.contains(expected), "{expected} in {shown}");
+        }
+        let (again, problems) = read(&shown, &[]);
+        assert_eq!((problems, again.limits), (vec![], config.limits));
+    }
+
+    #[test]
     fn variables_override_single_keys() {
         let (config, problems) = read(
             TENANT,

@@ -122,7 +122,10 @@ impl<'a> Reader<'a> {
     /// A list of values; `None` when the key is absent.
     pub fn list<T: Field>(&mut self, key: &'static str) -> Option<Vec<T>> {
         let node = self.take(key)?;
-        self.note_value(key, || literal(&node));
+        self.note_value(key, || match node.value {
+            Value::List(_) => literal(&node),
+            _ => literal(&node).map(|one| format!("[{one}]")),
+        });
         let items = match &node.value {
             Value::List(items) => items.as_slice(),
             // One variable gives a list of one: the text of a variable takes the key's type.

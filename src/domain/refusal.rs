@@ -119,6 +119,10 @@ pub enum Refusal {
     },
     /// An assertion that is good for one token only has got one already.
     Replayed,
+    /// Too many requests from the client's address; seconds after which to try again, 1 to 60.
+    AddressRate(u32),
+    /// Too many tokens for the identity; seconds as above.
+    IdentityRate(u32),
     /// Instance discovery was asked about an authority that is not this one.
     InstanceUnknown,
     /// Our side could not finish; a retry may.
@@ -180,6 +184,8 @@ pub enum Reason {
     ResourceUnknown,
     NotAssigned,
     Replayed,
+    AddressRate,
+    IdentityRate,
     InstanceUnknown,
     Overloaded,
     OneTimeFull,
@@ -190,7 +196,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Method,
         Self::Path,
         Self::BodyTooLarge,
@@ -227,6 +233,8 @@ impl Reason {
         Self::ResourceUnknown,
         Self::NotAssigned,
         Self::Replayed,
+        Self::AddressRate,
+        Self::IdentityRate,
         Self::InstanceUnknown,
         Self::Overloaded,
         Self::OneTimeFull,
@@ -274,6 +282,8 @@ impl Reason {
             Self::ResourceUnknown => "resource_unknown",
             Self::NotAssigned => "not_assigned",
             Self::Replayed => "replayed",
+            Self::AddressRate => "address_rate",
+            Self::IdentityRate => "identity_rate",
             Self::InstanceUnknown => "instance_unknown",
             Self::Overloaded => "overloaded",
             Self::OneTimeFull => "one_time_full",
@@ -321,6 +331,7 @@ impl Reason {
             Self::ResourceUnknown => 500_011,
             Self::NotAssigned => 501_051,
             Self::Replayed => 50_013,
+            Self::AddressRate | Self::IdentityRate => 90_055,
             Self::InstanceUnknown => 50_049,
             Self::Overloaded | Self::OneTimeFull => 90_024,
             Self::AuditUnavailable => 90_033,
@@ -370,6 +381,8 @@ impl Refusal {
             Self::ResourceUnknown { .. } => Reason::ResourceUnknown,
             Self::NotAssigned { .. } => Reason::NotAssigned,
             Self::Replayed => Reason::Replayed,
+            Self::AddressRate(_) => Reason::AddressRate,
+            Self::IdentityRate(_) => Reason::IdentityRate,
             Self::InstanceUnknown => Reason::InstanceUnknown,
             Self::Unavailable(Outage::Overloaded) => Reason::Overloaded,
             Self::Unavailable(Outage::OneTimeFull) => Reason::OneTimeFull,

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::client::Proxies;
+use super::rate::{self, Quota};
 use crate::document::{Reader, Size};
 
 /// Bounds on sizes, times and numbers of what comes in.
@@ -24,6 +26,12 @@ pub struct Limits {
     pub in_flight: usize,
     /// Assertions good for one token only that are remembered, 1 to 100000000; 1000000. One more is refused.
     pub one_time_entries: usize,
+    /// Whose `X-Forwarded-For` is believed; nobody's.
+    pub trusted_proxies: Proxies,
+    /// How often one client address may ask for tokens, and the resource manager; without a limit.
+    pub per_address: Option<Quota>,
+    /// How often one identity may get a token; without a limit.
+    pub per_identity: Option<Quota>,
 }
 
 impl Default for Limits {
@@ -37,6 +45,9 @@ impl Default for Limits {
             connections: 10_000,
             in_flight: 1024,
             one_time_entries: 1_000_000,
+            trusted_proxies: Proxies::default(),
+            per_address: None,
+            per_identity: None,
         }
     }
 }
@@ -55,6 +66,9 @@ impl Limits {
             connections: count(reader, "connections", default.connections, 1..=1_000_000),
             in_flight: count(reader, "in_flight", default.in_flight, 1..=100_000),
             one_time_entries: count(reader, "one_time_entries", default.one_time_entries, 1..=100_000_000),
+            trusted_proxies: Proxies::read(reader, "trusted_proxies"),
+            per_address: rate::read(reader, "per_address"),
+            per_identity: rate::read(reader, "per_identity"),
         };
         if limits.assertion > limits.body {
             let (assertion, body) = (show(Size(limits.assertion)), show(Size(limits.body)));
@@ -113,8 +127,11 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
+        let count = |number| std::num::NonZeroU32::new(number).unwrap();
         let text = "body = \"1MiB\"\nassertion = \"8KiB\"\nhead = \"32KiB\"\nheader_timeout = \"5s\"\n\
-                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\none_time_entries = 3\n";
+                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\none_time_entries = 3\n\
+                    trusted_proxies = [\"10.0.0.0/8\"]\nper_address = { rate = \"20/s\", burst = 40 }\n\
+                    [per_identity]\nrate = \"1/h\"\n";
         let expected = Limits {
             body: 1 << 20,
             assertion: 8 << 10,
@@ -124,6 +141,9 @@ mod tests {
             connections: 50,
             in_flight: 7,
             one_time_entries: 3,
+            trusted_proxies: Proxies::of(&["10.0.0.0/8"]),
+            per_address: Some(Quota::per_second(count(20)).allow_burst(count(40))),
+            per_identity: Some(Quota::per_hour(count(1))),
         };
         assert_eq!(read(text), (expected, vec![]));
     }

@@ -4,6 +4,7 @@ mod changes;
 mod ops;
 mod routes;
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use hyper::body::{Body, Incoming};
 
 use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Exchange;
-use crate::net::{self, Limits, Peer};
+use crate::metrics::Shed;
+use crate::net::{self, Addresses, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
 pub use changes::{Changes, Pending, Refused};
@@ -31,6 +33,8 @@ pub struct Public {
     pub wire: Wire,
     /// Bounds on requests.
     pub limits: Limits,
+    /// How often client addresses ask, where that is limited.
+    pub addresses: Option<Addresses>,
 }
 
 impl Public {
@@ -51,13 +55,22 @@ impl Public {
         response
     }
 
+    /// Counts a request from this address; one too many is refused before anything of it is read.
+    fn charge(&self, client: IpAddr) -> Result<(), Refusal> {
+        let taken = self.addresses.as_ref().map_or(Ok(()), |addresses| addresses.take(client));
+        taken.map_err(|seconds| {
+            self.exchange.metrics.shed(Shed::AddressRate);
+            Refusal::AddressRate(seconds)
+        })
+    }
+
     /// A place among the requests in flight, which a request takes once it is whole: one that is still being sent costs
     /// nobody else a place, however slowly it comes. Past the limit there is none, so that what has been admitted keeps
     /// its pace.
     fn admit(&self) -> Result<Admitted<'_>, Refusal> {
         let admitted = Admitted::new(self);
         if admitted.is_none() {
-            self.exchange.metrics.shed_requests.inc();
+            self.exchange.metrics.shed(Shed::InFlight);
         }
         admitted.ok_or(Refusal::Unavailable(Outage::Overloaded))
     }

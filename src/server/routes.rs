@@ -1,5 +1,7 @@
 //! Which path is what.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response};
@@ -75,17 +77,22 @@ impl Public {
         };
         match route {
             Route::Token(endpoint, tenant) => {
-                let call = match self.token_body(parts, body).await {
+                let client = self.client(parts, peer);
+                let call = match self.token_body(parts, body, client).await {
                     Ok(body) => TokenCall::read(endpoint, tenant, parts, &body),
                     Err(refusal) => TokenCall::unread(endpoint, refusal),
                 };
-                let decision = self.token(tenant, &call, peer, ids).await;
+                let decision = self.token(tenant, &call, client, ids).await;
                 call.answer(&self.wire, decision, ids)
             }
             Route::Arm(asked) => {
                 // The description of the cloud is a document like the others, and takes no place.
-                let admitted = (asked != arm::Asked::Endpoints).then(|| self.admit()).transpose();
-                let Ok(_admitted) = admitted else { return arm::busy(&self.wire, ids) };
+                let admit = || self.charge(self.client(parts, peer)).and_then(|()| self.admit());
+                let _admitted = match (asked != arm::Asked::Endpoints).then(admit).transpose() {
+                    Ok(admitted) => admitted,
+                    Err(Refusal::AddressRate(seconds)) => return arm::throttled(&self.wire, seconds, ids),
+                    Err(_) => return arm::busy(&self.wire, ids),
+                };
                 let snapshot = self.exchange.snapshot.load();
                 let records = (&*snapshot.directory, &self.exchange.keys);
                 arm::answer(&self.wire, records, (parts, asked), ids)
@@ -121,20 +128,27 @@ impl Public {
         }
     }
 
+    /// The client's address, behind the proxies that are trusted.
+    fn client(&self, parts: &Parts, peer: Peer) -> IpAddr {
+        self.limits.trusted_proxies.client(peer.address.ip(), &parts.headers)
+    }
+
     /// Answers a token request. Every decision goes through the exchange, so that every one is recorded, also those that
     /// a wrong method or an oversized body ends.
-    async fn token(&self, tenant: &str, asked: &TokenCall, peer: Peer, ids: &Ids) -> Result<Token, Refusal> {
-        let call = Call {
-            trace: ids.trace,
-            correlation: ids.correlation,
-            client: peer.address.ip(),
-            dialect: asked.dialect(),
-        };
+    async fn token(
+        &self,
+        tenant: &str,
+        asked: &TokenCall,
+        client: IpAddr,
+        ids: &Ids,
+    ) -> Result<Token, Refusal> {
+        let call = Call { trace: ids.trace, correlation: ids.correlation, client, dialect: asked.dialect() };
         let _admitted = self.admit()?;
         self.exchange.exchange(tenant, &asked.request, &call).await
     }
 
-    async fn token_body(&self, parts: &Parts, body: &mut Incoming) -> Result<Bytes, Refusal> {
+    async fn token_body(&self, parts: &Parts, body: &mut Incoming, client: IpAddr) -> Result<Bytes, Refusal> {
+        self.charge(client)?;
         check_method(parts, "POST")?;
         let read = net::read(body, self.limits.body, self.limits.header_timeout).await;
         read.map_err(|error| match error {

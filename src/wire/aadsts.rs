@@ -205,6 +205,16 @@ fn said(refusal: &Refusal, surface: Surface) -> Rendered {
             "The assertion has been exchanged already, and it may be exchanged only once. Request a new one."
                 .into(),
         ),
+        R::AddressRate(seconds) => throttled(
+            "There are too many requests from this network address. Wait as long as Retry-After says, and use a token \
+             until it expires instead of requesting another one.",
+            *seconds,
+        ),
+        R::IdentityRate(seconds) => throttled(
+            "There are too many token requests for this client. Wait as long as Retry-After says, and use a token until \
+             it expires instead of requesting another one.",
+            *seconds,
+        ),
         R::InstanceUnknown => {
             rendered(StatusCode::BAD_REQUEST, "invalid_instance", "Unknown or invalid instance.".into())
         }
@@ -232,6 +242,13 @@ fn unavailable(text: String) -> Rendered {
     Rendered {
         retry_after: Some(5),
         ..rendered(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
+    }
+}
+
+fn throttled(text: &str, seconds: u32) -> Rendered {
+    Rendered {
+        retry_after: Some(seconds),
+        ..rendered(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", text.to_owned())
     }
 }
 

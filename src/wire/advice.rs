@@ -187,6 +187,16 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
             "The token has been exchanged already, and the operator lets it be exchanged only once.",
             "that a new token is requested for each exchange, and that nobody else has got hold of this one.",
         ),
+        Reason::AddressRate => (
+            "There were too many requests from the client's network address.",
+            "try again after the time in Retry-After; that tokens are kept until they expire, and that machines behind \
+             one address don't loop. The operator may raise limits.per_address.",
+        ),
+        Reason::IdentityRate => (
+            "There were too many token requests for the identity.",
+            "try again after the time in Retry-After; that tokens are kept until they expire. The operator may raise \
+             limits.per_identity.",
+        ),
         Reason::InstanceUnknown => (
             "Instance discovery was asked about an authority that is not this broker.",
             "authorization_endpoint begins with this broker's public URL.",

@@ -98,6 +98,15 @@ pub fn busy(wire: &Wire, ids: &Ids) -> Response<Full<Bytes>> {
     response
 }
 
+/// The client's address asks too often; it may again after so many seconds.
+pub fn throttled(wire: &Wire, seconds: u32, ids: &Ids) -> Response<Full<Bytes>> {
+    let message = "There are too many requests from this network address. Wait as long as Retry-After says.";
+    let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+    let mut response = fault.render(wire, ids);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// Who calls comes first: a stranger learns nothing, not even which paths are served.
 fn protected(
     wire: &Wire,

@@ -45,6 +45,8 @@ pub(super) fn error(reason: Reason) -> Option<(StatusCode, &'static str)> {
         | R::TenantForm
         | R::TenantUnknown
         | R::IssuerUnavailable
+        | R::AddressRate
+        | R::IdentityRate
         | R::InstanceUnknown
         | R::Overloaded
         | R::OneTimeFull

@@ -18,6 +18,7 @@ mod onetime;
 mod openid;
 mod platforms;
 mod policies;
+mod rates;
 mod raw;
 mod refusals;
 mod reload;

@@ -250,6 +250,11 @@ fn with_issuers(text: &str, emulator: &Emulator) -> String {
 
 /// A client that trusts one CA and nothing else.
 pub fn client(ca_file: Option<&Path>) -> reqwest::Client {
+    client_builder(ca_file).build().unwrap()
+}
+
+/// The same, for what else is special about it.
+pub fn client_builder(ca_file: Option<&Path>) -> reqwest::ClientBuilder {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file.unwrap()).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -260,7 +265,7 @@ pub fn client(ca_file: Option<&Path>) -> reqwest::Client {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }
 
 /// Waits until there is something; the test's own time limit ends it.
