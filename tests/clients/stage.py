@@ -125,7 +125,7 @@ class Stage:
         self.directory = folder / "config" / "directory"
         self.ca_file = str(folder / "data" / "tls" / "ca.pem")
         self._audit_file = folder / "data" / "audit.jsonl"
-        self._operations = ""
+        self.operations = ""
         try:
             platforms = self._emulate(folder)
             self.emulator_ca_file: str = platforms["ca_file"]
@@ -171,13 +171,13 @@ class Stage:
         )
         process = Process("serve", "--config", str(configuration), log=folder / "serve.txt")
         self._processes.append(process)
-        self._operations = f"http://127.0.0.1:{operations}"
+        self.operations = f"http://127.0.0.1:{operations}"
         process.wait_until("is ready", lambda: self.ready())
         return authority
 
     def ready(self) -> bool:
         try:
-            return requests.get(f"{self._operations}/readyz", timeout=5).status_code == 200
+            return requests.get(f"{self.operations}/readyz", timeout=5).status_code == 200
         except requests.ConnectionError:
             return False
 
@@ -200,7 +200,7 @@ class Stage:
         subprocess.run([binary(), "keys", "rotate", "--now", "--config", configuration], check=True, timeout=60)
 
     def _generation(self) -> int:
-        described = requests.get(f"{self._operations}/readyz?verbose", timeout=5).text
+        described = requests.get(f"{self.operations}/readyz?verbose", timeout=5).text
         [generation] = [line.split()[1] for line in described.splitlines() if line.startswith("generation ")]
         return int(generation)
 
