@@ -108,7 +108,7 @@ fn k_03_rotation_is_followed_both_ways() {
 }
 
 #[test]
-fn k_03_an_outage_stops_only_what_is_unknown() {
+fn k_03_and_k_05_an_outage_stops_only_what_is_unknown() {
     for (settings, fault) in [
         (PATIENT, Fault::discovery(Answer::status(500, &[], "SECRET-WORD"))),
         (PATIENT, Fault::keys(Answer::status(500, &[], "SECRET-WORD"))),
@@ -129,7 +129,7 @@ fn k_03_an_outage_stops_only_what_is_unknown() {
                 refused(&scene, scene.form(0, &foreign), UNKNOWN).await;
                 scene.send(0).await.token();
             }
-            // K-05: for a day and no longer.
+            // For a day and no longer.
             scene.pass(HOUR);
             scene.send(0).await.refused(503, "temporarily_unavailable", 50_166);
             issuer.heal();
