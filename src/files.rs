@@ -6,10 +6,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use crate::clock::random;
+use crate::domain::digest::hex;
+
 /// Mode of a file that only its owner may read.
 pub const PRIVATE: u32 = 0o600;
 /// Mode of a file that anybody may read.
 pub const PUBLIC: u32 = 0o644;
+/// How the names of files end that are being written. One that stays was left by a crash.
+pub const TEMPORARY: &str = ".tmp";
 
 /// Makes a folder, and those above it, that only its owner may enter; an existing one is left as it is.
 pub fn make_private_folder(folder: &Path) -> io::Result<()> {
@@ -18,9 +23,11 @@ pub fn make_private_folder(folder: &Path) -> io::Result<()> {
 
 /// Writes a file whole: beside its place, flushed to the disk, then renamed into it. The mode is set when the file is
 /// made, so that there is no moment at which a secret can be read by others.
+///
+/// The name beside it is nobody else's: replicas share folders, and in containers each of them is process 1.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
+    beside.push(format!(".{}{TEMPORARY}", hex(&random::<8>())));
     let beside = Path::new(&beside);
     let written = write_through(beside, content, mode).and_then(|()| fs::rename(beside, path));
     if written.is_err() {
@@ -32,11 +39,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    // One left by a crash goes; a link planted in its place would be followed, so only a new file will do.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    // A link planted in its place would be followed, so only a new file will do.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
@@ -99,6 +102,21 @@ mod tests {
         assert!(read_private(&path).unwrap_err().to_string().contains("0640"));
         write(&path, b"other", PRIVATE).unwrap();
         assert_eq!(read_private(&path).unwrap(), b"other");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn writers_of_one_file_do_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set");
+        // As long as no single call of the system writes, so that writers overlap.
+        let contents: Vec<Vec<u8>> = (0..4).map(|writer| vec![writer; 1 << 20]).collect();
+        std::thread::scope(|scope| {
+            for content in &contents {
+                scope.spawn(|| (0..20).for_each(|_| write(&path, content, PRIVATE).unwrap()));
+            }
+        });
+        assert!(contents.contains(&fs::read(&path).unwrap()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -28,6 +28,8 @@ use crate::wire::Wire;
 
 /// How often it is looked which issuers' keys are due.
 const TENDING: Duration = Duration::from_secs(1);
+/// How often kept key sets that nobody needs are removed.
+const SWEEPING: Duration = Duration::from_secs(3600);
 
 /// What a broker is made of.
 pub struct Parts {
@@ -111,10 +113,9 @@ impl Broker {
         let certificate = config.listen.tls.load(&config.public_host(), clock.now())?;
         let certificate = certificate.map(Certificate::new);
         let tls = certificate.as_ref().map(Certificate::server_config);
-        let named: Vec<String> = directory.policies().map(|policy| policy.issuer.to_string()).collect();
-        let named = named.iter().map(String::as_str);
+        let named = directory.named_issuers().into_iter();
         let issuers = Issuers::new(named, &config.issuers, &config.trust, &overrides);
-        issuers.restore();
+        issuers.restore(None);
         let snapshot = Snapshot {
             issuers,
             pace: Pace::new(config.limits.per_identity, &directory),
@@ -230,17 +231,29 @@ impl Broker {
         self.ca_file.as_ref()
     }
 
-    /// Fetches every issuer's keys once and from then on refreshes those in use, until the broker stops. Nobody waits for
-    /// it, and everything works without it: requests then fetch what they need.
+    /// Fetches every issuer's keys once, also of those that a change adds, from then on refreshes those in use, and removes
+    /// kept ones that nobody needs, until the broker stops. Nobody waits for it, and everything works without it: requests
+    /// then fetch what they need.
     pub fn tend_issuers(&mut self) {
         let public = self.public.clone();
         let tending = tokio::spawn(async move {
             let exchange = &public.exchange;
-            exchange.snapshot.load().issuers.prefetch(exchange.clock.clone());
-            let mut ticks = tokio::time::interval(TENDING);
+            let (mut ticks, mut sweeps) = (tokio::time::interval(TENDING), tokio::time::interval(SWEEPING));
+            let mut prefetched = None;
             loop {
-                ticks.tick().await;
-                exchange.snapshot.load().issuers.tend(exchange.clock.now());
+                tokio::select! {
+                    _ = ticks.tick() => {
+                        let snapshot = exchange.snapshot.load();
+                        if prefetched.replace(snapshot.generation) != Some(snapshot.generation) {
+                            snapshot.issuers.prefetch(exchange.clock.clone());
+                        }
+                        snapshot.issuers.tend(exchange.clock.now());
+                    }
+                    _ = sweeps.tick() => {
+                        let (snapshot, now) = (exchange.snapshot.load_full(), exchange.clock.now());
+                        tokio::task::spawn_blocking(move || snapshot.issuers.sweep(now));
+                    }
+                }
             }
         });
         self.tending = Some(tending.abort_handle());

@@ -165,10 +165,11 @@ impl Follower {
             self.reload.config = config;
             return;
         }
-        let named: Vec<_> = directory.policies().map(|policy| policy.issuer.clone()).collect();
-        let named = named.iter().map(|issuer| &**issuer);
+        let named = directory.named_issuers().into_iter();
+        let issuers = current.issuers.renewed(named, &config.issuers, &config.trust, overrides);
+        issuers.restore(Some(&current.issuers));
         let snapshot = Arc::new(Snapshot {
-            issuers: current.issuers.renewed(named, &config.issuers, &config.trust, overrides),
+            issuers,
             pace: current.pace.renewed(&directory),
             directory: Arc::new(directory),
             generation: current.generation + 1,

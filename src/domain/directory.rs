@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::credential::Identity;
+use super::credential::{CredentialState, Identity};
 use super::ids::Guid;
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
@@ -93,8 +93,7 @@ impl Directory {
             return Err(Refusal::OwnIssuer(issuer.to_owned()));
         }
         let credentials = &identity.credentials;
-        let mut enabled =
-            credentials.iter().filter(|c| c.state == super::credential::CredentialState::Enabled);
+        let mut enabled = credentials.iter().filter(|c| c.state == CredentialState::Enabled);
         if enabled.clone().next().is_none() {
             return Err(Refusal::NoCredential(name.to_owned()));
         }
@@ -108,6 +107,14 @@ impl Directory {
     /// All tenants, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
+    }
+
+    /// The issuers that may be asked for keys: those that an enabled credential of an enabled identity names.
+    pub fn named_issuers(&self) -> HashSet<&str> {
+        let identities = self.tenants().flat_map(Tenant::identities).filter(|identity| identity.enabled);
+        let credentials = identities.flat_map(|identity| &identity.credentials);
+        let enabled = credentials.filter(|credential| credential.state == CredentialState::Enabled);
+        enabled.map(|credential| &*credential.issuer).collect()
     }
 
     /// The policies of all issuers that credentials name or that have an entry, in no order.

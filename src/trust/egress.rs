@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_connected_to_where_they_were_checked() {
+    async fn s_04_names_are_connected_to_where_they_were_checked() {
         let authority = Authority::new();
         let server = Server::start(authority.leaf("issuer.example"), |_| Reply::ok("{}")).await;
         let url = format!("https://issuer.example:{}/x", server.port);

@@ -258,7 +258,7 @@ impl Issuer {
         }
     }
 
-    fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Place> {
         let folder = self.settings.state_path.as_deref()?;
         Some(Place::new(folder, &self.target.issuer, &self.source))
     }

@@ -1,6 +1,6 @@
 //! What is had of one issuer: the set at hand, its last fetch, and counts. Settings may change around it.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(super) struct Holdings {
     pub(super) current: ArcSwapOption<Fetched>,
     /// When a request asked last; 0 for never.
     pub(super) used: AtomicI64,
+    /// Whether it had its turn to be fetched before anybody asks; it has one.
+    pub(super) prefetched: AtomicBool,
     /// Requests that wait for a fetch.
     pub(super) waiters: AtomicUsize,
     /// Held only to look and to start, never while a fetch goes on.

@@ -1,7 +1,9 @@
 //! The issuers that the directory names, each with its cached set.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use super::flight::{Doubt, Held, Issuer};
 use super::holdings::Holdings;
 use super::resolver::System;
 use super::settings::TrustSettings;
+use super::state;
 use crate::clock::{Clock, UnixTime};
 use crate::domain::keyset::KeySet;
 use crate::domain::refusal::Refusal;
@@ -165,21 +168,46 @@ impl Issuers {
 // What goes on beside requests
 
 impl Issuers {
-    /// Takes the sets that were kept on disk, where there are any. Waits for the disk; for a start.
-    pub fn restore(&self) {
-        self.by_url.values().for_each(|issuer| issuer.restore());
+    /// Takes the sets that were kept on disk, where there are any, of issuers that were not there before. Waits for the disk.
+    pub fn restore(&self, before: Option<&Self>) {
+        let is_new = |url| before.is_none_or(|before| !before.by_url.contains_key(url));
+        self.by_url.iter().filter(|(url, _)| is_new(*url)).for_each(|(_, issuer)| issuer.restore());
     }
 
-    /// Fetches the keys of every issuer, a few at a time, in a task of its own: nobody waits for it.
+    /// Fetches the keys of every issuer that has not had its turn, a few at a time, in a task of its own: nobody waits for
+    /// it. To be called at the start and after each change.
     pub fn prefetch(&self, clock: Clock) {
-        let issuers: Vec<_> = self.by_url.values().cloned().collect();
+        let new = self.by_url.values().filter(|issuer| !issuer.holdings.prefetched.load(Ordering::Relaxed));
+        // An issuer that is taken away before its turn is not asked any more.
+        let issuers: Vec<Weak<Issuer>> = new.map(Arc::downgrade).collect();
         let background = Arc::clone(&self.background);
         tokio::spawn(async move {
             for issuer in issuers {
                 let Ok(permit) = Arc::clone(&background).acquire_owned().await else { return };
-                issuer.prefetch(clock.now(), permit);
+                let Some(issuer) = issuer.upgrade() else { continue };
+                if !issuer.holdings.prefetched.swap(true, Ordering::Relaxed) {
+                    issuer.prefetch(clock.now(), permit);
+                }
             }
         });
+    }
+
+    /// Removes kept sets that nobody can use any more: of issuers that are not among these, and too old should they come
+    /// back. One that is switched off for an hour finds its set again. Waits for the disk.
+    pub fn sweep(&self, now: UnixTime) {
+        let Some(folder) = &self.settings.state_path else { return };
+        let named: HashSet<PathBuf> =
+            self.by_url.values().filter_map(|issuer| Some(issuer.place()?.file())).collect();
+        let folder_shown = folder.display();
+        match state::sweep(folder, &named, self.settings.hard_ttl, now) {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(folder = %folder_shown, removed, "removed kept keys of issuers that nobody names");
+            }
+            Err(error) => {
+                tracing::warn!(folder = %folder_shown, %error, "could not look for kept keys that nobody needs");
+            }
+        }
     }
 
     /// Starts the refreshes that are due; to be called every second or so. What finds no place waits for the next call.
@@ -520,5 +548,34 @@ mod tests {
             assert_eq!(failed, Fault::Keys(Cause::Bearer(std::io::ErrorKind::Other)));
         }
         assert!(seen.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_taken_away_before_its_turn_is_not_asked() {
+        let authority = Authority::new();
+        let server = Server::start(authority.leaf("127.0.0.1"), |r| good(r.path, |path| r.url(path))).await;
+        let settings = TrustSettings::default();
+        let issuers = issuers(&authority, &server, settings.clone());
+        let places = issuers.background.acquire_many(16).await.unwrap();
+        issuers.prefetch(Clock::fixed(NOW));
+        let same = Overrides::from([(ISSUER.to_owned(), issuers.by_url[ISSUER].source.clone())]);
+        let gone = issuers.renewed(std::iter::empty(), &[], &settings, &same);
+        let background = Arc::clone(&issuers.background);
+        // It queues for a place.
+        tokio::task::yield_now().await;
+        drop(places);
+        drop(issuers);
+        // The queue has been gone through when its places can all be had behind it.
+        drop(background.acquire_many(16).await.unwrap());
+        assert!(server.connections() == 0 && gone.by_url.is_empty());
+
+        let again = gone.renewed([ISSUER].into_iter(), &[], &settings, &same);
+        again.prefetch(Clock::fixed(NOW));
+        again.prefetch(Clock::fixed(NOW));
+        while again.background.available_permits() < 16 || server.requests().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        again.prefetch(Clock::fixed(NOW));
+        assert_eq!(server.requests(), ["/d", "/k"]);
     }
 }

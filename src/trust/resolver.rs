@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_answers_only_the_permitted_are_used() {
+    async fn s_04_of_several_answers_only_the_permitted_are_used() {
         let mixed: &[&str] =
             &["127.0.0.1", "8.8.8.8", "169.254.169.254", "::ffff:10.0.0.1", "2606:4700::1111"];
         let open = resolve(&guarded(Route::Open, &[mixed])).await;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_look_up_is_checked_anew() {
+    async fn s_04_every_look_up_is_checked_anew() {
         let rebinding = guarded(Route::Open, &[&["8.8.8.8"], &["127.0.0.1"]]);
         assert_eq!(resolve(&rebinding).await, Ok(vec!["8.8.8.8".to_owned()]));
         assert_eq!(resolve(&rebinding).await, Err(Unresolved::NotPermitted));

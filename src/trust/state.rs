@@ -3,10 +3,12 @@
 //! One file an issuer, named by a digest. It counts only for the source that it came from: keys of another address or
 //! authority are keys of somebody else.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use serde_json::value::RawValue;
 
 use super::documents::Published;
 use super::entry::Source;
+use super::freshness::has_passed;
 use crate::clock::UnixTime;
 use crate::domain::digest::hex;
 use crate::domain::keyset::Unusable;
@@ -109,6 +112,47 @@ impl Place {
     }
 }
 
+/// Removes the sets, and what a crash left of them, that were written so long ago that nobody may use them; those of named
+/// issuers stay until there are newer ones. How many went.
+pub(super) fn sweep(
+    folder: &Path,
+    named: &HashSet<PathBuf>,
+    hard_ttl: Duration,
+    now: UnixTime,
+) -> io::Result<usize> {
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        files => files?,
+    };
+    let mut removed = 0;
+    for file in files {
+        let file = file?;
+        if !is_ours(&file.file_name()) || named.contains(&file.path()) {
+            continue;
+        }
+        let data = file.metadata()?;
+        let written = data.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = UnixTime::try_from(written.as_secs()).unwrap_or(UnixTime::MAX);
+        if data.is_file() && has_passed(hard_ttl, written, now) {
+            match fs::remove_file(file.path()) {
+                // Another replica was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => removed += done.map(|()| 1)?,
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether a file's name is one that `save` makes. Whatever else is in the folder is not ours to remove.
+fn is_ours(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.split_once(".json"));
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parts.is_some_and(|(digest, rest)| {
+        is_digest(digest) && (rest.is_empty() || rest.ends_with(files::TEMPORARY))
+    })
+}
+
 /// Each part with its length in front: no two sources write the same.
 fn fingerprint(source: &Source) -> String {
     let mut context = Context::new(&SHA256);
@@ -192,5 +236,35 @@ mod tests {
         assert!(place.load().unwrap().is_some());
         fs::set_permissions(place.file(), fs::Permissions::from_mode(0o620)).unwrap();
         assert!(matches!(place.load(), Err(Damaged::Io(_))));
+    }
+
+    #[test]
+    fn only_sets_of_nobody_that_are_too_old_are_removed() {
+        let (_folder, place) = saved();
+        let folder = place.folder.clone();
+        let other = Place::new(&folder, "https://other.example", &Source::default());
+        other.save(&Published::kept(GOOD_KEYS.into(), None).unwrap(), AT).unwrap();
+        let beside = |suffix: &str| PathBuf::from(format!("{}{suffix}", other.file().display()));
+        let (broken_off, kept) = (beside(".0123456789abcdef.tmp"), beside(".bak"));
+        let foreign = folder.join("notes.json");
+        for file in [&broken_off, &kept, &foreign] {
+            fs::write(file, "").unwrap();
+        }
+        let written = fs::metadata(other.file()).unwrap().modified().unwrap();
+        let written = i64::try_from(written.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        for file in [&place.file(), &broken_off, &kept, &foreign] {
+            fs::File::open(file).unwrap().set_modified(UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
+        }
+
+        let (day, named) = (Duration::from_secs(24 * 3600), HashSet::from([place.file()]));
+        let swept = |now| sweep(&folder, &named, day, now).unwrap();
+        assert_eq!(
+            (swept(written + 24 * 3600 - 1), broken_off.exists(), other.file().exists()),
+            (1, false, true)
+        );
+        assert_eq!((swept(written + 24 * 3600), other.file().exists()), (1, false));
+        assert!(place.file().exists() && kept.exists() && foreign.exists());
+        assert_eq!(swept(written + 48 * 3600), 0);
+        assert_eq!(sweep(&folder.join("nowhere"), &named, day, written).unwrap(), 0);
     }
 }

@@ -30,6 +30,8 @@ impl Home {
             (TempDir::new().unwrap(), Settings { clock: Clock::system(), ..Settings::default() });
         let emulator = Emulator::start(settings).await.unwrap();
         let issuer = emulator.github().issuer();
+        // Both are named by the records.
+        [&*issuer, "https://issuer.invalid"].into_iter().for_each(listed);
         fs::write(folder.path().join("emulator.pem"), emulator.ca_pem()).unwrap();
         fs::create_dir_all(folder.path().join("etc/directory")).unwrap();
         let records = DIRECTORY.replace("{issuer}", &issuer);

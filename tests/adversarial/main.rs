@@ -12,3 +12,5 @@ mod stage;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../broker/support.rs"]
 mod support;
+#[path = "../broker/watch.rs"]
+mod watch;

@@ -189,3 +189,53 @@ fn keys_are_fetched_before_anybody_asks_and_refreshed_while_they_are_used() {
         until(2).await;
     });
 }
+
+#[test]
+fn only_issuers_that_are_named_are_fetched_before_anybody_asks_also_when_a_change_names_them() {
+    RUNTIME.block_on(async {
+        // Its entry alone is no reason to ask it, nor is a credential that is switched off, nor one of such an identity.
+        let nobody = DIRECTORY.replace("{issuer}", "https://issuer.invalid");
+        let (records, identity) = nobody.split_at(nobody.find("id-off").unwrap());
+        let off = [records, identity].map(|part| part.replacen("https://issuer.invalid", "{issuer}", 1));
+        let mut world = World::start(Plan { directory: off.concat(), ..Plan::default() }).await;
+        world.broker.tend_issuers();
+        let issuer = world.emulator.github().issuer();
+        assert!(!world.ops("/metrics").await.1.contains(&issuer));
+        world.live("etc/directory/records.toml", &world.records()).await;
+        let fetched = || async { (fetches(&world) == 1).then_some(()) };
+        eventually("a fetch that nobody asked for", fetched).await;
+        first(&world).send(&world).await.token();
+        // Another change asks nobody anew.
+        world.live("etc/directory/records.toml", &world.records().replace("id-off", "id-out")).await;
+        first(&world).send(&world).await.token();
+        assert_eq!(fetches(&world), 1);
+    });
+}
+
+#[test]
+fn kept_keys_of_an_issuer_that_nobody_names_go_when_nobody_could_use_them() {
+    RUNTIME.block_on(async {
+        let mut world = World::start(Plan::default()).await;
+        let folder = world.folder.path().join("data/issuers");
+        let kept = || {
+            let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json")).count()
+        };
+        first(&world).send(&world).await.token();
+        eventually("a kept key set", || async { (kept() == 1).then_some(()) }).await;
+        let (records, nobody) = (world.records(), DIRECTORY.replace("{issuer}", "https://issuer.invalid"));
+        world.live("etc/directory/records.toml", &nobody).await;
+        pass(&world, 23 * HOUR);
+        world.broker.tend_issuers();
+        // Named again in time, it is there, whatever state the issuer is in.
+        outage(&world);
+        world.live("etc/directory/records.toml", &records).await;
+        first(&world).send(&world).await.token();
+
+        world.live("etc/directory/records.toml", &nobody).await;
+        pass(&world, 2 * HOUR);
+        let mut world = world.restarted().await;
+        world.broker.tend_issuers();
+        eventually("no kept key set", || async { (kept() == 0).then_some(()) }).await;
+    });
+}

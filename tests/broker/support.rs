@@ -1,6 +1,7 @@
 //! A broker and an emulated issuer, put together as `ficus serve` does it, and a client that changes one thing of a
 //! valid request.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -34,7 +35,30 @@ pub const API_CLIENT: &str = "cccccccc-0002-4a00-8000-000000000002";
 pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// One runtime for all tests of this program: servers of a shared world must outlive the test that started them.
-pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| runtime("tester"));
+/// One for all brokers: by the names of threads `watch.rs` tells what a broker connects to from what its callers do.
+static BROKERS: LazyLock<Runtime> = LazyLock::new(|| runtime("broker"));
+
+fn runtime(name: &str) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build().unwrap()
+}
+
+fn start(listeners: Listeners, parts: Parts) -> Broker {
+    parts.directory.named_issuers().into_iter().for_each(listed);
+    let _brokers = BROKERS.enter();
+    Broker::start(listeners, parts).unwrap()
+}
+
+/// Names a file to `watch.rs`: of every URL that the configuration lists as an issuer's.
+pub const LISTED: &str = "FICUS_TEST_LISTED";
+
+/// Tells `watch.rs` that brokers may connect to this URL's host and port.
+pub fn listed(url: &str) {
+    let Some(file) = std::env::var_os(LISTED) else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+    // At once, since tests are many.
+    file.write_all(format!("{url}\n").as_bytes()).unwrap();
+}
 
 static SHARED: LazyLock<World> = LazyLock::new(|| RUNTIME.block_on(World::start(Plan::default())));
 
@@ -84,6 +108,8 @@ pub struct Plan {
     pub directory: String,
     /// Added to `[keys]`.
     pub keys: String,
+    /// Further files, beside the configuration's folder.
+    pub files: Vec<(String, String)>,
     /// A clock to share; else one that stands still.
     pub clock: Option<Clock>,
     /// What clients trust, when the broker's certificate is not self-made.
@@ -92,8 +118,8 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        let (settings, issuer, keys) = Default::default();
-        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, clock: None, ca: None }
+        let (settings, issuer, keys, files) = Default::default();
+        Self { settings, issuer, directory: DIRECTORY.to_owned(), keys, files, clock: None, ca: None }
     }
 }
 
@@ -117,6 +143,9 @@ impl World {
         settings.gitlab.small_keys = true;
         let emulator = Emulator::start(settings).await.unwrap();
         std::fs::write(folder.path().join("emulator.pem"), emulator.ca_pem()).unwrap();
+        for (name, text) in &plan.files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
         std::fs::create_dir_all(folder.path().join("etc/directory")).unwrap();
         let directory = with_issuers(&plan.directory, &emulator);
         std::fs::write(folder.path().join("etc/directory/records.toml"), directory).unwrap();
@@ -133,7 +162,7 @@ impl World {
         let failed = problems.any_error();
         assert!(!failed, "{:#?}", problems.into_vec());
         let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: clock.clone() };
-        let broker = Broker::start(listeners, parts).unwrap();
+        let broker = self::start(listeners, parts);
         let client = client(broker.ca_file().or(plan.ca.as_ref()).map(|path| path.as_path()));
         Self { authority: broker.public_url().to_owned(), folder, broker, emulator, clock, client }
     }
@@ -152,7 +181,7 @@ impl World {
         let listeners = Listeners::bind(&config.listen).unwrap();
         let directory = config.load_directory(&mut tree, &problems);
         let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: clock.clone() };
-        let broker = Broker::start(listeners, parts).unwrap();
+        let broker = self::start(listeners, parts);
         Self { folder, broker, emulator, clock, client, authority }
     }
 

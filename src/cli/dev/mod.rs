@@ -160,7 +160,8 @@ async fn start(args: &DevArgs) -> Result<Stage, Failure> {
     let misfits = Misfits::register(&emulator);
     let overrides = overrides(&emulator, &samples)?;
     let (tree, clock) = (Tree::default(), Clock::system());
-    let broker = Broker::start(listeners, Parts { config, tree, directory, overrides, clock })?;
+    let mut broker = Broker::start(listeners, Parts { config, tree, directory, overrides, clock })?;
+    broker.tend_issuers();
     Ok(Stage { broker, emulator, data: args.data.clone(), samples, misfits })
 }
 
