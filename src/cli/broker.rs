@@ -18,7 +18,9 @@ use crate::directory::files::Tree;
 use crate::domain::directory::Directory;
 use crate::exchange::{Exchange, Snapshot, Used};
 use crate::metrics::Metrics;
-use crate::net::{Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections};
+use crate::net::{
+    Bodies, Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections,
+};
 use crate::server::{Operations, Public, serve_operations};
 use crate::signing::{self, FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
@@ -134,7 +136,8 @@ impl Broker {
             clock: clock.clone(),
             jwks_max_age: config.keys.jwks_max_age.as_secs(),
         };
-        let public = Arc::new(Public { exchange, wire, limits: config.limits.clone() });
+        let bodies = Bodies::new(config.limits.bodies);
+        let public = Arc::new(Public { exchange, wire, limits: config.limits.clone(), bodies });
         let gauges = Arc::new(Gauges::default());
         let limits = within_descriptors(config.limits.clone());
         let setup = Setup { tls, limits, gauges, ..Setup::default() };

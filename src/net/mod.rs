@@ -2,7 +2,8 @@
 //!
 //! A [`Listener`] is bound first and serves later, so that port 0 and "port in use" are known before anything else
 //! starts. Each connection is a task of its own that speaks HTTP/2 or HTTP/1.1 as ALPN decided and is watched: a head
-//! that trickles in, or a connection on which nothing happens, is closed. Certificates come from files or from an
+//! that trickles in, or a connection on which nothing happens, is closed. Where all places are taken, who does nothing with
+//! theirs makes room. Certificates come from files or from an
 //! authority of our own.
 //!
 //! Deliberately absent: tokens, routes, status codes of ours, admission (the service decides what it refuses), reading
@@ -12,17 +13,20 @@ mod body;
 mod certificate;
 mod connection;
 mod descriptors;
+mod frames;
 mod limits;
 mod listener;
+mod places;
 mod selfmade;
 mod tls;
 mod watch;
 
-pub use body::{BodyError, discard, read};
+pub use body::{Bodies, BodyError, discard, read};
 pub use certificate::{Certificate, TlsError};
 pub use connection::Peer;
 pub use descriptors::room_for_connections;
 pub use limits::Limits;
-pub use listener::{Gauges, Listener, Setup};
+pub use listener::{Listener, Setup};
+pub use places::Gauges;
 pub use selfmade::{Authority, authority};
 pub use tls::TlsSettings;

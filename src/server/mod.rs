@@ -17,7 +17,7 @@ use hyper::body::{Body, Incoming};
 
 use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Exchange;
-use crate::net::{self, Limits, Peer};
+use crate::net::{self, Bodies, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
 pub use changes::{Changes, Pending, Refused};
@@ -31,6 +31,8 @@ pub struct Public {
     pub wire: Wire,
     /// Bounds on requests.
     pub limits: Limits,
+    /// What unfinished bodies hold.
+    pub bodies: Bodies,
 }
 
 impl Public {
