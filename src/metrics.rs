@@ -3,6 +3,7 @@
 //! Labels come from closed sets and from the configuration only, never from a request.
 
 mod caches;
+mod connections;
 mod issuers;
 
 use prometheus::{
@@ -14,6 +15,8 @@ use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
 
 use caches::CacheMetrics;
+use connections::ConnectionMetrics;
+pub use connections::ConnectionReadings;
 use issuers::IssuerMetrics;
 pub use issuers::IssuerReading;
 
@@ -81,8 +84,6 @@ impl Stage {
 pub enum Shed {
     /// Too many requests in flight.
     InFlight,
-    /// Too many connections.
-    Connections,
     /// Too many requests from one address.
     AddressRate,
     /// Too many tokens for one identity.
@@ -91,13 +92,12 @@ pub enum Shed {
 
 impl Shed {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::InFlight, Self::Connections, Self::AddressRate, Self::IdentityRate];
+    pub const ALL: [Self; 3] = [Self::InFlight, Self::AddressRate, Self::IdentityRate];
 
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",
-            Self::Connections => "connections",
             Self::AddressRate => "address_rate",
             Self::IdentityRate => "identity_rate",
         }
@@ -124,12 +124,11 @@ pub struct Metrics {
     /// Requests that are being answered.
     pub requests_in_flight: IntGauge,
     shed: [IntCounter; Shed::ALL.len()],
-    connections: IntGauge,
+    connections: ConnectionMetrics,
     audit_records: IntCounter,
     audit_queue: IntGauge,
     one_time_entries: IntGauge,
     signing_key_age: IntGaugeVec,
-    handshake_failures: IntCounter,
     /// Without labels; a vector because there may be no certificate.
     certificate_expiry: IntGaugeVec,
     issuers: IssuerMetrics,
@@ -209,10 +208,8 @@ impl DirectoryMetrics {
 /// Values that others own and that are read when metrics are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Readings {
-    /// Open connections.
-    pub connections: usize,
-    /// Connections closed at accept since the start.
-    pub refused_connections: u64,
+    /// Connections of the public listener.
+    pub connections: ConnectionReadings,
     /// Audit lines written since the start.
     pub audit_records: u64,
     /// Assertions good for one token only that are remembered.
@@ -221,8 +218,6 @@ pub struct Readings {
     pub audit_queue: usize,
     /// Our published keys.
     pub signing_keys: Vec<KeyReading>,
-    /// TLS handshakes that failed since the start.
-    pub handshake_failures: u64,
     /// Seconds until the certificate that is shown ends; `None` without TLS.
     pub certificate_expiry: Option<i64>,
     /// The issuers of the snapshot that decides.
@@ -274,13 +269,12 @@ impl Metrics {
             refused_duration: durations.with_label_values(&["refused"]),
             requests_in_flight: gauge("requests_in_flight", "Requests that are being answered.")?,
             shed: Shed::ALL.map(|why| shed.with_label_values(&[why.label()])),
-            connections: gauge("connections", "Open connections of the public listener.")?,
+            connections: ConnectionMetrics::new(&registry, &shed)?,
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.label()])),
             audit_records: total("audit_records_total", "Audit lines written.")?,
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
             one_time_entries: gauge("one_time_entries", "Assertions remembered as used.")?,
             signing_key_age: gauges("signing_key_age_seconds", "Age of a published key.", &["kid", "state"])?,
-            handshake_failures: total("tls_handshake_failures_total", "TLS handshakes that failed.")?,
             certificate_expiry: gauges(
                 "tls_certificate_expiry_seconds",
                 "Time until the certificate that is shown ends.",
@@ -320,12 +314,10 @@ impl Metrics {
     /// # Errors
     /// When a metric can't be encoded.
     pub fn render(&self, readings: &Readings) -> Result<String, prometheus::Error> {
-        self.connections.set(i64::try_from(readings.connections).unwrap_or(i64::MAX));
+        self.connections.show(&readings.connections);
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
         self.one_time_entries.set(i64::try_from(readings.one_time_entries).unwrap_or(i64::MAX));
-        catch_up(&self.shed[Shed::Connections as usize], readings.refused_connections);
         catch_up(&self.audit_records, readings.audit_records);
-        catch_up(&self.handshake_failures, readings.handshake_failures);
         self.certificate_expiry.reset();
         if let Some(expiry) = readings.certificate_expiry {
             self.certificate_expiry.with_label_values::<&str>(&[]).set(expiry);
@@ -402,8 +394,9 @@ mod tests {
     fn tls_is_shown_as_it_is_read() {
         let metrics = Metrics::new().unwrap();
         for (expiry, failures) in [(Some(100), 1), (Some(-5), 3)] {
-            let readings =
-                Readings { certificate_expiry: expiry, handshake_failures: failures, ..Readings::default() };
+            let connections =
+                ConnectionReadings { handshake_failures: failures, ..ConnectionReadings::default() };
+            let readings = Readings { certificate_expiry: expiry, connections, ..Readings::default() };
             let text = metrics.render(&readings).unwrap();
             let expected = format!("\nficus_tls_certificate_expiry_seconds {}\n", expiry.unwrap());
             assert!(text.contains(&expected), "{text}");

@@ -19,7 +19,8 @@ use crate::domain::directory::Directory;
 use crate::exchange::{Exchange, Pace, Remembered, Snapshot, Used};
 use crate::metrics::Metrics;
 use crate::net::{
-    Addresses, Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings, room_for_connections,
+    Addresses, Bodies, Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings,
+    room_for_connections,
 };
 use crate::server::{Operations, Public, serve_operations};
 use crate::signing::{self, FolderError, Keys};
@@ -147,6 +148,7 @@ impl Broker {
             exchange,
             wire,
             addresses: config.limits.per_address.map(Addresses::new),
+            bodies: Bodies::new(config.limits.bodies),
             limits: config.limits.clone(),
         });
         let gauges = Arc::new(Gauges::default());

@@ -46,6 +46,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// SIGTERM and Ctrl-C, caught from the moment this is made: one that comes during the start ends it in order, too.
+///
+/// SIGXFSZ is caught with them and means nothing: writing past the limit on the size of files (`ulimit -f`) is then an error as
+/// on a disk that is full, where it would else end the process.
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -53,6 +56,7 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn listen() -> std::io::Result<Self> {
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

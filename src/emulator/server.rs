@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::clock::Clock;
-use crate::net::{Authority, Certificate, Listener, Peer, Setup, TlsError, authority, read};
+use crate::net::{Authority, Bodies, Certificate, Listener, Peer, Setup, TlsError, authority, read};
 
 /// Requests in flight at the end are only those that hang on purpose.
 const GRACE: Duration = Duration::from_millis(100);
@@ -100,7 +100,7 @@ impl Server {
             let platforms = platforms.clone();
             async move {
                 let (head, body) = request.into_parts();
-                let Ok(body) = read(body, BODY, BODY_TIME).await else {
+                let Ok(body) = read(body, BODY, BODY_TIME, &Bodies::new(BODY)).await else {
                     return json_response(StatusCode::BAD_REQUEST, Bytes::from_static(b"{}"));
                 };
                 let request = Request::from_parts(head, body);

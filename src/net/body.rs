@@ -1,6 +1,7 @@
 //! Request bodies, bounded in size and time.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,23 +21,72 @@ pub enum BodyError {
     /// The connection failed, or the framing was wrong.
     #[error("the body broke off")]
     Broken,
+    /// All unfinished bodies together are too large.
+    #[error("there is no room for the body")]
+    Shed,
+}
+
+/// What all bodies that have begun and not ended hold in memory, bounded: a slow sender's bytes are paid for by everybody.
+#[derive(Debug)]
+pub struct Bodies {
+    budget: usize,
+    held: AtomicUsize,
+    shed: AtomicU64,
+}
+
+impl Bodies {
+    /// With a budget in bytes.
+    pub fn new(budget: usize) -> Self {
+        Self { budget, held: AtomicUsize::new(0), shed: AtomicU64::new(0) }
+    }
+
+    /// Bytes held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bodies that were given up for want of room.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+}
+
+/// What one body holds, given back when it is dropped.
+struct Held<'b>(&'b Bodies, usize);
+
+impl Held<'_> {
+    fn take(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.1 += bytes;
+        // Counted first, looked at second: two bodies can't both take the last room.
+        if self.0.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.0.budget {
+            return Ok(());
+        }
+        self.0.shed.fetch_add(1, Ordering::Relaxed);
+        Err(BodyError::Shed)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Reads a whole body of at most `limit` bytes within `deadline`.
 ///
 /// An announced length above the limit is refused before a byte is read, and so before a client that asked
-/// `Expect: 100-continue` is told to send. Trailers are ignored.
+/// `Expect: 100-continue` is told to send. Trailers are ignored. A body that comes whole is not counted among the unfinished.
 ///
 /// # Errors
-/// When the body is too large, too slow or broken.
-pub async fn read<B>(body: B, limit: usize, deadline: Duration) -> Result<Bytes, BodyError>
+/// When the body is too large, too slow or broken, or there is no room for it.
+pub async fn read<B>(body: B, limit: usize, deadline: Duration, bodies: &Bodies) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
 {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyError::TooLarge);
     }
-    timeout(deadline, collect(body, limit)).await.unwrap_or(Err(BodyError::TooSlow))
+    timeout(deadline, collect(body, limit, bodies)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
 /// The most that is read of a body only to be thrown away.
@@ -59,24 +109,23 @@ pub async fn discard<B: Body<Data = Bytes>>(body: B, deadline: Duration) {
     let _ = timeout(deadline, reading).await;
 }
 
-async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, BodyError> {
+async fn collect<B: Body<Data = Bytes>>(body: B, limit: usize, bodies: &Bodies) -> Result<Bytes, BodyError> {
     let mut body = pin!(body);
-    // Nearly every body is one chunk, and that chunk is handed on as it is; only a second one makes a copy.
-    let mut whole = Bytes::new();
-    let mut joined = BytesMut::new();
+    let (mut joined, mut held) = (BytesMut::new(), Held(bodies, 0));
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-        if chunk.len() > limit - whole.len() - joined.len() {
+        if chunk.len() > limit - joined.len() {
             return Err(BodyError::TooLarge);
         }
-        if whole.is_empty() && joined.is_empty() {
-            whole = chunk;
-        } else {
-            joined.extend_from_slice(&std::mem::take(&mut whole));
-            joined.extend_from_slice(&chunk);
+        // Nearly every body is one chunk, and that chunk is handed on as it is. Of any other a copy is kept: a few bytes
+        // must not keep alive the buffer that they were read into.
+        if joined.is_empty() && body.is_end_stream() {
+            return Ok(chunk);
         }
+        held.take(chunk.len())?;
+        joined.extend_from_slice(&chunk);
     }
-    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+    Ok(joined.freeze())
 }
 
 #[cfg(test)]
@@ -120,13 +169,13 @@ mod tests {
     }
 
     async fn of(chunks: &[&'static [u8]], end: End, limit: usize) -> Result<Bytes, BodyError> {
-        read(Chunks(chunks.iter().copied().collect(), end), limit, SOON).await
+        read(Chunks(chunks.iter().copied().collect(), end), limit, SOON, &Bodies::new(1 << 20)).await
     }
 
     #[tokio::test]
     async fn one_chunk_is_not_copied() {
         let chunk = Bytes::from(vec![7; 100]);
-        let whole = read(Full::new(chunk.clone()), 100, SOON).await.unwrap();
+        let whole = read(Full::new(chunk.clone()), 100, SOON, &Bodies::new(0)).await.unwrap();
         assert_eq!(whole.as_ptr(), chunk.as_ptr());
     }
 
@@ -141,12 +190,37 @@ mod tests {
     #[tokio::test]
     async fn an_announced_length_is_refused_unread() {
         let announced = Full::new(Bytes::from_static(b"abcde"));
-        assert_eq!(read(announced, 4, SOON).await, Err(BodyError::TooLarge));
+        assert_eq!(read(announced, 4, SOON, &Bodies::new(0)).await, Err(BodyError::TooLarge));
     }
 
     #[tokio::test(start_paused = true)]
     async fn broken_and_endless_bodies_end() {
         assert_eq!(of(&[b"a"], End::Broken, 4).await, Err(BodyError::Broken));
         assert_eq!(of(&[b"a"], End::Never, 4).await, Err(BodyError::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unfinished_bodies_share_a_budget_and_give_it_back_on_every_way_out() {
+        let bodies = Bodies::new(4);
+        let body = |chunks: &[&'static [u8]], end| Chunks(chunks.iter().copied().collect(), end);
+        let mut waiting = Box::pin(read(body(&[b"abc"], End::Never), 8, SOON, &bodies));
+        assert!(timeout(SOON / 2, waiting.as_mut()).await.is_err());
+        assert_eq!(bodies.held(), 3);
+        assert_eq!(read(body(&[b"d"], End::Clean), 8, SOON, &bodies).await.unwrap(), "d");
+        assert_eq!(read(body(&[b"d", b"e"], End::Clean), 8, SOON, &bodies).await, Err(BodyError::Shed));
+        // What comes whole needs no room.
+        assert_eq!(read(Full::new(Bytes::from_static(b"defgh")), 8, SOON, &bodies).await.unwrap(), "defgh");
+        assert_eq!((bodies.held(), bodies.shed()), (3, 1));
+        // Too slow, gone away, broken off, too large.
+        assert_eq!(waiting.await, Err(BodyError::TooSlow));
+        assert_eq!(bodies.held(), 0);
+        let mut dropped = Box::pin(read(body(&[b"abc"], End::Never), 8, SOON, &bodies));
+        assert!(timeout(SOON / 2, dropped.as_mut()).await.is_err());
+        drop(dropped);
+        assert_eq!(bodies.held(), 0);
+        assert_eq!(read(body(&[b"abc"], End::Broken), 8, SOON, &bodies).await, Err(BodyError::Broken));
+        assert_eq!(read(body(&[b"abc", b"d"], End::Never), 3, SOON, &bodies).await, Err(BodyError::TooLarge));
+        assert_eq!(bodies.held(), 0);
+        assert_eq!(read(body(&[b"abc", b"d"], End::Clean), 8, SOON, &bodies).await.unwrap(), "abcd");
     }
 }

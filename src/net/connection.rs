@@ -1,12 +1,14 @@
 //! One connection, from the handshake to its close.
 
 use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -19,17 +21,27 @@ use tokio::sync::watch::Receiver;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::frames::Frames;
 use super::limits::Limits;
+use super::places::Handshake;
 use super::watch::{Overdue, Watch, Watched};
 
 /// Requests that one HTTP/2 client may have in flight on one connection.
 const STREAMS: u32 = 32;
-/// HTTP/2 streams reset by the client, or by us over its errors, before the connection is closed: a client that opens
-/// and resets in a loop makes us work without ever reaching [`STREAMS`] (CVE-2023-44487, RUSTSEC-2024-0003).
+/// HTTP/2 streams that the client resets before we have come to take them on, until the connection is closed: a client
+/// that opens and resets in a loop makes us work without ever reaching [`STREAMS`] (CVE-2023-44487). Those that we have
+/// taken on are counted by [`Frames`].
 const RESETS: usize = 20;
+/// HTTP/2 streams that we reset over the client's errors (CVE-2025-8671) or refuse past [`STREAMS`], in the life of a
+/// connection. Honest clients may begin a hundred before they have read that they may not.
+const ERRORS: usize = 128;
+/// Header fields of one request. HTTP/1's are counted by hyper, which has the same limit.
+const HEADERS: usize = 100;
 /// HTTP/2 receive windows in bytes: a token request fits into one, and a connection can't make us hold more.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
+/// What is kept of an answer on an HTTP/2 stream whose client lets us send no more, in bytes.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +55,8 @@ pub(super) struct Connection<S> {
     pub(super) peer: Peer,
     pub(super) limits: Arc<Limits>,
     pub(super) service: S,
+    /// Began when the connection was accepted.
+    pub(super) watch: Arc<Watch>,
     /// Changes once, when the listener shuts down.
     pub(super) drain: Receiver<()>,
 }
@@ -58,9 +72,23 @@ where
     }
 
     /// Serves with TLS; false when the handshake fails or takes longer than a head may.
-    pub(super) async fn secure(self, socket: TcpStream, config: Arc<ServerConfig>) -> bool {
-        let handshake = TlsAcceptor::from(config).accept(socket);
-        let Ok(Ok(stream)) = timeout(self.limits.header_timeout, handshake).await else { return false };
+    pub(super) async fn secure(
+        self,
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        handshake: Arc<Handshake>,
+    ) -> bool {
+        let shaking = timeout(self.limits.header_timeout, TlsAcceptor::from(config).accept(socket));
+        let stream = tokio::select! {
+            biased;
+            () = self.watch.dismissed() => return true,
+            shaken = shaking => match shaken {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(_)) | Err(_) => return false,
+            },
+        };
+        drop(handshake);
+        self.watch.touch();
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await;
         } else {
@@ -70,7 +98,7 @@ where
     }
 
     async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let watch = Watch::new(Some(self.limits.header_timeout), self.limits.idle_timeout);
+        let watch = self.watch;
         let io = TokioIo::new(Watched { stream, watch: watch.clone() });
         let connection = http1::Builder::new()
             .half_close(false)
@@ -82,16 +110,20 @@ where
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let watch = Watch::new(None, self.limits.idle_timeout);
-        let io = TokioIo::new(stream);
+        let watch = self.watch;
+        let io = TokioIo::new(Frames::of(stream));
+        // Bounded by h2 itself: CONTINUATION frames of a head (5, or a quarter more than its size needs), empty DATA frames
+        // (100), small ones (a budget), the table of its compression (4 KiB), and answers to PING and SETTINGS, of which
+        // there is one at a time: until it is sent nothing more is read.
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
             .max_pending_accept_reset_streams(RESETS)
-            .max_local_error_reset_streams(RESETS)
+            .max_local_error_reset_streams(ERRORS)
             .max_header_list_size(u32::try_from(self.limits.head).unwrap_or(u32::MAX))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(self.limits.idle_timeout)
             .serve_connection(io, watched(self.service, self.peer, watch.clone()));
         drive(connection, http2::Connection::graceful_shutdown, &watch, self.drain).await;
@@ -113,16 +145,28 @@ where
     S: Fn(Request<Incoming>, Peer) -> F,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let in_flight = watch.begin();
-        let work = service(request, peer);
+        let work = in_flight.is_some() && request.headers().len() <= HEADERS;
+        let work = work.then(|| service(request, peer));
         async move {
-            let response = work.await;
+            // A connection that has been dismissed is about to end: as if the request had come after that.
+            let Some(in_flight) = in_flight else { return pending().await };
+            let response = match work {
+                Some(work) => work.await,
+                None => too_many_headers(),
+            };
             // The time that a client takes to read its answer is its own: it counts as idle.
             drop(in_flight);
             Ok::<_, Infallible>(response)
         }
     })
+}
+
+fn too_many_headers() -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
 }
 
 /// Runs a connection to its end: its own, an overdue one, or that of the listener.
@@ -136,6 +180,13 @@ async fn drive<C: Future>(connection: C, close: fn(Pin<&mut C>), watch: &Watch, 
             _ = connection.as_mut() => return,
             overdue = watch.overdue() => match overdue {
                 Overdue::Head => return,
+                // It tells the client politely, if it can at once, and waits for nothing.
+                Overdue::Dismissed => {
+                    close(connection.as_mut());
+                    let once = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready()));
+                    once.await;
+                    return;
+                }
                 Overdue::Idle if closing => return,
                 // Polite first: TLS ends with a close_notify and HTTP/2 with a GOAWAY, so that no request is lost.
                 Overdue::Idle => watch.touch(),

@@ -2,8 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for listeners, the audit log, key files and requests to issuers.
-const RESERVE: u64 = 128;
+/// Kept for operators' connections, those that have been dismissed and are not gone, the audit log, key files and requests
+/// to issuers; where there are few descriptors, half of them.
+const RESERVE: u64 = 192;
 
 /// Raises the soft limit of open files to the hard one and tells how many connections fit below it. Without that the
 /// limit of connections would never bite: at the usual 1,024 accepting fails first, and with it everything else that
@@ -12,7 +13,7 @@ pub fn room_for_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let room = current.map_or(u64::MAX, |files| files.saturating_sub(RESERVE).max(1));
+    let room = current.map_or(u64::MAX, |files| (files - RESERVE.min(files / 2)).max(1));
     usize::try_from(room).unwrap_or(usize::MAX)
 }
 

@@ -20,8 +20,14 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may stay open with no request in flight, 1s to 1h; 60s.
     pub idle_timeout: Duration,
-    /// Open connections, 1 to 1000000; 10000. One more is closed as soon as it is accepted.
+    /// Open connections, 1 to 1000000; 10000. For one more the one is closed that has rested longest, if any has for a
+    /// second; else it is closed itself as soon as it is accepted.
     pub connections: usize,
+    /// TLS handshakes that have not ended, 1 to 100000; 1024. For one more the oldest is broken off once it has had a second.
+    pub handshakes: usize,
+    /// Bytes of all request bodies that have begun and not ended, 1MiB to 1GiB and at least `body`; 64MiB. The service that
+    /// reads bodies applies it.
+    pub bodies: usize,
     /// Requests being worked on, 1 to 100000; 1024. The service that admits requests applies it.
     pub in_flight: usize,
     /// Assertions good for one token only that are remembered, 1 to 100000000; 1000000. One more is refused.
@@ -43,6 +49,8 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             connections: 10_000,
+            handshakes: 1024,
+            bodies: 64 << 20,
             in_flight: 1024,
             one_time_entries: 1_000_000,
             trusted_proxies: Proxies::default(),
@@ -64,6 +72,8 @@ impl Limits {
             header_timeout: seconds(reader, "header_timeout", default.header_timeout, 1..=300),
             idle_timeout: seconds(reader, "idle_timeout", default.idle_timeout, 1..=3600),
             connections: count(reader, "connections", default.connections, 1..=1_000_000),
+            handshakes: count(reader, "handshakes", default.handshakes, 1..=100_000),
+            bodies: size(reader, "bodies", default.bodies, 1 << 20..=1 << 30),
             in_flight: count(reader, "in_flight", default.in_flight, 1..=100_000),
             one_time_entries: count(reader, "one_time_entries", default.one_time_entries, 1..=100_000_000),
             trusted_proxies: Proxies::read(reader, "trusted_proxies"),
@@ -74,6 +84,11 @@ impl Limits {
             let (assertion, body) = (show(Size(limits.assertion)), show(Size(limits.body)));
             let message = format!("{assertion} can never be reached: the body is at most {body}");
             reader.problem("assertion", message, "raise limits.body or lower limits.assertion");
+        }
+        if limits.body > limits.bodies {
+            let (body, bodies) = (show(Size(limits.body)), show(Size(limits.bodies)));
+            let message = format!("{bodies} are not enough for one body of {body}");
+            reader.problem("bodies", message, "raise limits.bodies or lower limits.body");
         }
         limits
     }
@@ -129,7 +144,7 @@ mod tests {
     fn every_key_is_read() {
         let count = |number| std::num::NonZeroU32::new(number).unwrap();
         let text = "body = \"1MiB\"\nassertion = \"8KiB\"\nhead = \"32KiB\"\nheader_timeout = \"5s\"\n\
-                    idle_timeout = \"2m\"\nconnections = 50\nin_flight = 7\none_time_entries = 3\n\
+                    idle_timeout = \"2m\"\nconnections = 50\nhandshakes = 5\nbodies = \"2MiB\"\nin_flight = 7\none_time_entries = 3\n\
                     trusted_proxies = [\"10.0.0.0/8\"]\nper_address = { rate = \"20/s\", burst = 40 }\n\
                     [per_identity]\nrate = \"1/h\"\n";
         let expected = Limits {
@@ -139,6 +154,8 @@ mod tests {
             header_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(120),
             connections: 50,
+            handshakes: 5,
+            bodies: 2 << 20,
             in_flight: 7,
             one_time_entries: 3,
             trusted_proxies: Proxies::of(&["10.0.0.0/8"]),
@@ -163,8 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_fits_its_body() {
+    fn an_assertion_fits_its_body_and_a_body_those_of_all() {
         let (_, problems) = read("body = \"8KiB\"\n");
         assert!(problems[0].contains("16KiB can never be reached: the body is at most 8KiB"), "{problems:?}");
+        let (_, problems) = read("body = \"2MiB\"\nbodies = \"1MiB\"\n");
+        assert!(problems[0].contains("1MiB are not enough for one body of 2MiB"), "{problems:?}");
     }
 }

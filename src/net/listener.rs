@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,34 +13,25 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Peer};
 use super::limits::Limits;
+use super::places::{Gauges, Handshake, Handshakes, LEAVING, Places};
+use super::watch::Watch;
 
 /// The pause after an error of accept itself. When descriptors run out, accept fails at once and for as long as it lasts;
 /// connections that wait meanwhile stay in the kernel's queue.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// What a listener can tell about its connections.
-#[derive(Debug, Default)]
-pub struct Gauges {
-    /// Open now, handshakes included.
-    pub connections: AtomicUsize,
-    /// Closed as soon as they were accepted, because too many were open.
-    pub refused: AtomicU64,
-    /// TLS handshakes that failed or took too long.
-    pub handshake_failures: AtomicU64,
-}
 
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// `None` serves plain HTTP/1.1.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Of these, the head's size, the times and the number of connections are applied here.
+    /// Of these, the head's size, the times and the numbers of connections and handshakes are applied here.
     pub limits: Limits,
     /// Where connections are counted.
     pub gauges: Arc<Gauges>,
@@ -101,28 +92,41 @@ impl Listener {
         let listener = TcpListener::from_std(self.socket)?;
         let limits = Arc::new(setup.limits.clone());
         let (drain, draining) = watch::channel(());
+        let most = limits.connections.saturating_add(LEAVING);
         let mut shutdown = pin!(shutdown);
         let mut tasks = JoinSet::new();
+        let mut places = Places::new(limits.connections);
+        let handshakes = |_: &_| Handshakes::new(limits.handshakes, setup.gauges.clone());
+        let mut handshakes = setup.tls.as_ref().map(handshakes);
         let mut failing = false;
         loop {
-            let (socket, address) = tokio::select! {
+            let (permit, socket, address) = tokio::select! {
                 biased;
                 _ = &mut shutdown => break,
                 // Ended connections are taken off before the next is accepted, so that the count below is right.
-                Some(_) = tasks.join_next() => continue,
-                accepted = accept(&listener, &mut failing) => accepted,
+                Some(ended) = tasks.join_next_with_id() => {
+                    places.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    continue;
+                }
+                next = next(&listener, handshakes.as_mut(), &mut failing), if tasks.len() < most => next,
             };
-            if tasks.len() >= limits.connections {
+            if !places.room(&setup.gauges) {
                 setup.gauges.refused.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
+            let watch = Watch::new(limits.header_timeout, limits.idle_timeout);
+            let handshake =
+                handshakes.as_mut().zip(permit).map(|(all, permit)| all.begin(watch.clone(), permit));
             let connection = Connection {
                 peer: Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) },
                 limits: limits.clone(),
                 service: service.clone(),
+                watch: watch.clone(),
                 drain: draining.clone(),
             };
-            tasks.spawn(live(connection, socket, setup.tls.clone(), Counted::new(&setup.gauges)));
+            let tls = setup.tls.clone().zip(handshake);
+            let task = tasks.spawn(live(connection, socket, tls, Counted::new(&setup.gauges)));
+            places.came(task.id(), watch);
         }
         drop(listener);
         drain.send_replace(());
@@ -133,6 +137,20 @@ impl Listener {
         tasks.shutdown().await;
         Ok(())
     }
+}
+
+/// The next connection, once there is room for its handshake.
+async fn next(
+    listener: &TcpListener,
+    handshakes: Option<&mut Handshakes>,
+    failing: &mut bool,
+) -> (Option<OwnedSemaphorePermit>, TcpStream, SocketAddr) {
+    let permit = match handshakes {
+        Some(handshakes) => Some(handshakes.room().await),
+        None => None,
+    };
+    let (socket, address) = accept(listener, failing).await;
+    (permit, socket, address)
 }
 
 /// The next connection. Errors are none of its caller's business: they pass or are waited out, never end the loop.
@@ -160,7 +178,7 @@ async fn accept(listener: &TcpListener, failing: &mut bool) -> (TcpStream, Socke
 async fn live<S, F>(
     connection: Connection<S>,
     socket: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<(Arc<ServerConfig>, Arc<Handshake>)>,
     counted: Counted,
 ) where
     S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -170,8 +188,8 @@ async fn live<S, F>(
     let _ = socket.set_nodelay(true);
     match tls {
         None => connection.plain(socket).await,
-        Some(config) => {
-            if !connection.secure(socket, config).await {
+        Some((config, handshake)) => {
+            if !connection.secure(socket, config, handshake).await {
                 counted.0.handshake_failures.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -372,21 +390,58 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_past_the_cap_are_closed_and_places_come_back() {
+    async fn past_the_cap_the_new_one_is_closed_while_all_work_and_a_resting_one_otherwise() {
+        let (came, may_go, service) = held();
         let limits = Limits { connections: 1, ..Limits::default() };
-        let server = start(Setup { limits, ..Setup::default() }, echo);
+        let server = start(Setup { limits, ..Setup::default() }, service);
         let mut first = server.connect().await;
-        ask(&mut first, "HTTP/1.1").await;
+        first.write_all(GET).await.unwrap();
+        came.acquire().await.unwrap().forget();
         assert_eq!(until_closed(&mut server.connect().await).await, "");
         assert_eq!(server.gauges.refused.load(Ordering::Relaxed), 1);
 
-        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-        until_closed(&mut first).await;
+        may_go.add_permits(3);
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"HTTP/1.1") || answer.len() < 20 {
+            assert_ne!(first.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        // It rests now, and goes as soon as it has for long enough.
+        let next = loop {
+            let mut stream = server.connect().await;
+            let _ = stream.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+            let answer = until_closed(&mut stream).await;
+            if !answer.is_empty() {
+                break answer;
+            }
+        };
+        assert!(next.ends_with("/hello over HTTP/1.1"), "{next}");
+        assert_eq!(server.gauges.dismissed.load(Ordering::Relaxed), 1);
+        assert_eq!(until_closed(&mut first).await, "");
         while server.gauges.connections.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
         ask(&mut server.connect().await, "HTTP/1.1").await;
         server.end().await;
+    }
+
+    #[tokio::test]
+    async fn handshakes_past_the_cap_cost_the_oldest_its_place() {
+        let (certificate, _, client) = trusted();
+        let limits = Limits { handshakes: 2, ..Limits::default() };
+        let server =
+            start(Setup { tls: Some(certificate.server_config()), limits, ..Setup::default() }, echo);
+        let mut silent = server.connect().await;
+        let _others = (server.connect().await, server.connect().await);
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut honest = connector.connect(name, server.connect().await).await.unwrap();
+        ask(&mut honest, "/hello over HTTP/1.1").await;
+        assert_eq!(until_closed(&mut silent).await, "");
+        let gauges = server.gauges.clone();
+        assert_eq!(gauges.dropped_handshakes.load(Ordering::Relaxed), 2);
+        assert_eq!(gauges.handshake_failures.load(Ordering::Relaxed), 0);
+        server.end().await;
+        assert_eq!(gauges.handshakes.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -12,7 +12,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+/// Stands in the count of requests in flight once the connection has been dismissed.
+const DISMISSED: usize = 1 << (usize::BITS - 1);
 
 /// What a connection is overdue with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +25,26 @@ pub(super) enum Overdue {
     Head,
     /// Nothing has been in flight for a while.
     Idle,
+    /// Others need the place.
+    Dismissed,
 }
 
 /// The state of one connection; times are microseconds since `start`.
 #[derive(Debug)]
 pub(super) struct Watch {
     start: Instant,
-    header_timeout: Option<Duration>,
+    header_timeout: Duration,
     idle_timeout: Duration,
     in_flight: AtomicUsize,
     idle_since: AtomicU64,
-    /// 0 while no head has begun.
+    /// 0 while no head has begun, and always with HTTP/2, whose heads are frames among frames.
     head_since: AtomicU64,
+    told: Notify,
 }
 
 impl Watch {
-    /// Begins idle. No header timeout means HTTP/2, whose heads are frames among frames.
-    pub(super) fn new(header_timeout: Option<Duration>, idle_timeout: Duration) -> Arc<Self> {
+    /// Begins idle.
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             start: Instant::now(),
             header_timeout,
@@ -45,14 +52,37 @@ impl Watch {
             in_flight: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            told: Notify::new(),
         })
     }
 
-    /// A request is in flight until the returned value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    /// A request is in flight until the returned value is dropped. `None` once the connection has been dismissed.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<InFlight> {
+        if self.in_flight.fetch_add(1, Ordering::AcqRel) >= DISMISSED {
+            return None;
+        }
         self.head_since.store(0, Ordering::Relaxed);
-        InFlight(self.clone())
+        Some(InFlight(self.clone()))
+    }
+
+    /// Since when nothing has been in flight; `None` while something is, or after a dismissal.
+    pub(super) fn resting_since(&self) -> Option<Instant> {
+        let resting = self.in_flight.load(Ordering::Acquire) == 0;
+        resting.then(|| self.start + Duration::from_micros(self.idle_since.load(Ordering::Acquire)))
+    }
+
+    /// Ends the connection for the sake of others, unless a request is in flight. Once this has told true, none begins.
+    pub(super) fn dismiss(&self) -> bool {
+        let dismissed = self.in_flight.compare_exchange(0, DISMISSED, Ordering::AcqRel, Ordering::Relaxed);
+        if dismissed.is_ok() {
+            self.told.notify_one();
+        }
+        dismissed.is_ok()
+    }
+
+    /// Waits for the dismissal.
+    pub(super) async fn dismissed(&self) {
+        self.told.notified().await;
     }
 
     /// Lets the idle time begin again.
@@ -64,7 +94,11 @@ impl Watch {
     /// is how it sees a head begin without being woken for every request.
     pub(super) async fn overdue(&self) -> Overdue {
         let mut alarm = pin!(sleep_until(self.due().0));
+        let mut dismissed = pin!(self.dismissed());
         poll_fn(|cx| {
+            if dismissed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Overdue::Dismissed);
+            }
             // An alarm that comes too early is set again when it rings, which is rarer than a request.
             let (earlier, _) = self.due();
             if earlier < alarm.deadline() {
@@ -89,9 +123,9 @@ impl Watch {
         }
         let at = |micros| self.start + Duration::from_micros(micros);
         let idle = at(self.idle_since.load(Ordering::Acquire)) + self.idle_timeout;
-        match (self.head_since.load(Ordering::Relaxed), self.header_timeout) {
-            (since @ 1.., Some(timeout)) if at(since) + timeout < idle => {
-                (at(since) + timeout, Overdue::Head)
+        match self.head_since.load(Ordering::Relaxed) {
+            since @ 1.. if at(since) + self.header_timeout < idle => {
+                (at(since) + self.header_timeout, Overdue::Head)
             }
             _ => (idle, Overdue::Idle),
         }
@@ -99,7 +133,7 @@ impl Watch {
 
     fn received(&self) {
         let resting = self.in_flight.load(Ordering::Acquire) == 0;
-        if resting && self.header_timeout.is_some() && self.head_since.load(Ordering::Relaxed) == 0 {
+        if resting && self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.elapsed().max(1), Ordering::Relaxed);
         }
     }
@@ -184,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_has_less_time_than_rest() {
-        let watch = Watch::new(Some(HEAD), IDLE);
+        let watch = Watch::new(HEAD, IDLE);
         assert_eq!(overdue_within(&watch, HEAD * 2).await, None);
         watch.received();
         assert_eq!(overdue_within(&watch, HEAD / 2).await, None);
@@ -195,9 +229,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_in_flight_are_never_overdue_and_rest_begins_at_their_end() {
-        let watch = Watch::new(Some(HEAD), IDLE);
+        let watch = Watch::new(HEAD, IDLE);
         watch.received();
-        let (first, second) = (watch.begin(), watch.begin());
+        let (first, second) = (watch.begin().unwrap(), watch.begin().unwrap());
         assert_eq!(overdue_within(&watch, IDLE * 3).await, None);
         drop(first);
         // Body bytes of a request in flight are no head.
@@ -209,19 +243,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_are_no_heads() {
-        let watch = Watch::new(None, IDLE);
-        advance(HEAD).await;
-        watch.received();
-        assert_eq!(overdue_within(&watch, IDLE).await, Some(Overdue::Idle));
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn an_alarm_set_for_rest_rings_earlier_once_a_head_begins() {
-        let watch = Watch::new(Some(HEAD), IDLE);
+        let watch = Watch::new(HEAD, IDLE);
         let mut overdue = pin!(watch.overdue());
         assert!(timeout(HEAD, overdue.as_mut()).await.is_err());
         watch.received();
         assert_eq!(timeout(HEAD * 2, overdue).await, Ok(Overdue::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_resting_connection_is_dismissed_and_then_begins_nothing() {
+        let watch = Watch::new(HEAD, IDLE);
+        let request = watch.begin().unwrap();
+        assert_eq!(watch.resting_since(), None);
+        assert!(!watch.dismiss());
+        advance(HEAD).await;
+        drop(request);
+        assert_eq!(watch.resting_since(), Some(Instant::now()));
+        assert_eq!(overdue_within(&watch, HEAD).await, None);
+        assert!(watch.dismiss());
+        assert!(!watch.dismiss() && watch.begin().is_none());
+        assert_eq!(overdue_within(&watch, HEAD).await, Some(Overdue::Dismissed));
     }
 }

@@ -19,7 +19,7 @@ use hyper::body::{Body, Incoming};
 use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Exchange;
 use crate::metrics::Shed;
-use crate::net::{self, Addresses, Limits, Peer};
+use crate::net::{self, Addresses, Bodies, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
 pub use changes::{Changes, Pending, Refused};
@@ -35,6 +35,8 @@ pub struct Public {
     pub limits: Limits,
     /// How often client addresses ask, where that is limited.
     pub addresses: Option<Addresses>,
+    /// What unfinished bodies hold.
+    pub bodies: Bodies,
 }
 
 impl Public {

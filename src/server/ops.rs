@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Public;
 use super::changes::{Changes, describe};
 use crate::clock::UnixTime;
-use crate::metrics::{KeyReading, Readings};
+use crate::metrics::{ConnectionReadings, KeyReading, Readings};
 use crate::net::{Certificate, Gauges, Limits, Listener, Setup};
 
 /// What operators ask for.
@@ -42,7 +42,8 @@ pub fn serve(
     let operations = Arc::new(operations);
     std::thread::Builder::new().name("operations".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            let limits = Limits { connections: 256, ..Limits::default() };
+            // Fewer than what is kept of descriptors for all but the public listener.
+            let limits = Limits { connections: 64, ..Limits::default() };
             let setup = Setup { limits, grace: std::time::Duration::from_secs(1), ..Setup::default() };
             let service = move |request: Request<hyper::body::Incoming>, _peer| {
                 let answer = operations.answer(request.method(), request.uri());
@@ -88,13 +89,11 @@ impl Operations {
         let (audit, now) = (&exchange.audit, exchange.clock.now());
         let not_after = self.certificate.as_ref().and_then(|certificate| certificate.not_after());
         let readings = Readings {
-            connections: self.gauges.connections.load(Ordering::Relaxed),
-            refused_connections: self.gauges.refused.load(Ordering::Relaxed),
+            connections: self.connections(),
             audit_records: audit.written(),
             one_time_entries: exchange.used.len(),
             audit_queue: audit.queue_length(),
             signing_keys: self.signing_keys(now),
-            handshake_failures: self.gauges.handshake_failures.load(Ordering::Relaxed),
             certificate_expiry: not_after.map(|not_after| not_after - now),
             issuers: exchange.snapshot.load().issuers.take_readings(now),
         };
@@ -109,6 +108,20 @@ impl Operations {
                 tracing::error!(%error, "metrics can't be encoded");
                 text(StatusCode::INTERNAL_SERVER_ERROR, "metrics can't be encoded\n")
             }
+        }
+    }
+
+    fn connections(&self) -> ConnectionReadings {
+        let (gauges, bodies) = (&self.gauges, &self.public.bodies);
+        ConnectionReadings {
+            open: gauges.connections.load(Ordering::Relaxed),
+            handshakes: gauges.handshakes.load(Ordering::Relaxed),
+            body_bytes: bodies.held(),
+            refused: gauges.refused.load(Ordering::Relaxed),
+            dismissed: gauges.dismissed.load(Ordering::Relaxed),
+            dropped_handshakes: gauges.dropped_handshakes.load(Ordering::Relaxed),
+            handshake_failures: gauges.handshake_failures.load(Ordering::Relaxed),
+            shed_bodies: bodies.shed(),
         }
     }
 

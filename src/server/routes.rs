@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::Public;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Call;
 use crate::net::{self, BodyError, Peer};
 use crate::signing::Token;
@@ -150,11 +150,12 @@ impl Public {
     async fn token_body(&self, parts: &Parts, body: &mut Incoming, client: IpAddr) -> Result<Bytes, Refusal> {
         self.charge(client)?;
         check_method(parts, "POST")?;
-        let read = net::read(body, self.limits.body, self.limits.header_timeout).await;
+        let read = net::read(body, self.limits.body, self.limits.header_timeout, &self.bodies).await;
         read.map_err(|error| match error {
             BodyError::TooLarge => Refusal::BodyTooLarge,
             BodyError::TooSlow => Refusal::BodyTooSlow,
             BodyError::Broken => Refusal::Malformed("its body is broken off"),
+            BodyError::Shed => Refusal::Unavailable(Outage::Overloaded),
         })
     }
 }

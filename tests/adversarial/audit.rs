@@ -19,13 +19,13 @@ use tokio::task::JoinSet;
 use crate::support::*;
 
 /// A folder that brokers are started on, one after another.
-struct Home {
-    folder: TempDir,
+pub struct Home {
+    pub folder: TempDir,
     emulator: Emulator,
 }
 
 impl Home {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (folder, settings) =
             (TempDir::new().unwrap(), Settings { clock: Clock::system(), ..Settings::default() });
         let emulator = Emulator::start(settings).await.unwrap();
@@ -52,32 +52,33 @@ impl Home {
         self.folder.path().join("data/audit.jsonl")
     }
 
-    fn form(&self) -> Form {
+    pub fn form(&self) -> Form {
         let assertion = self.emulator.github().assertion(&Default::default(), AUDIENCE);
         token_request(&assertion, "https://vault.example/.default")
     }
 }
 
-/// The program, with nothing of ours in its environment. A shell in front of it does what only a process can do to itself,
-/// and makes writing past a limit an error, which would else be a signal that kills.
+/// The program, with nothing of ours in its environment. A shell in front of it does what only a process can do to itself.
 fn ficus(before: &str, home: &Path) -> Command {
     let mut command = Command::new("sh");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FICUS_")) {
         command.env_remove(name);
     }
     command.env("FICUS_CONFIG", home.join("etc/ficus.toml")).stdin(Stdio::null());
-    command.args(["-c", &format!("trap '' XFSZ; {before} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_ficus")]);
+    command.args(["-c", &format!("{before} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_ficus")]);
     command
 }
 
 /// A running `ficus serve`, ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
+    pub url: String,
     ops: String,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
     /// What it said before it was ready.
     said: Vec<Value>,
+    /// And since.
+    pub log: Arc<Mutex<String>>,
 }
 
 impl Drop for Server {
@@ -88,8 +89,13 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(home: &Path) -> Self {
-        let mut command = ficus("", home);
+    pub fn start(home: &Path) -> Self {
+        Self::start_after("", home)
+    }
+
+    /// In a process to which the shell has done something first.
+    pub fn start_after(before: &str, home: &Path) -> Self {
+        let mut command = ficus(before, home);
         let mut child = command
             .args(["serve", "--log", "info"])
             .stdout(Stdio::null())
@@ -109,15 +115,17 @@ impl Server {
         let field = |name: &str| ready[name].as_str().unwrap().to_owned();
         let (address, ops) = (field("address"), field("operations"));
         // What is not read would block it in the end.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(String::new()));
+        let later = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| *later.lock().unwrap() += &(line + "\n")));
         let port = address.rsplit(':').next().unwrap();
         let url = format!("https://localhost:{port}/{TENANT}/oauth2/v2.0/token");
         let client = client(Some(&home.join("data/tls/ca.pem")));
-        Self { child, url, ops: format!("http://{ops}/readyz"), client, said }
+        Self { child, url, ops: format!("http://{ops}/readyz"), client, said, log }
     }
 
     /// `None` when the connection broke off: then nothing was received.
-    async fn post(&self, form: &Form) -> Option<Reply> {
+    pub async fn post(&self, form: &Form) -> Option<Reply> {
         let request = self.client.post(&self.url).header("content-type", "application/x-www-form-urlencoded");
         let response = request.body(form.body()).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -125,11 +133,11 @@ impl Server {
         Some(Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap() })
     }
 
-    async fn readiness(&self) -> u16 {
+    pub async fn readiness(&self) -> u16 {
         self.client.get(&self.ops).send().await.unwrap().status().as_u16()
     }
 
-    fn process(&self) -> Pid {
+    pub fn process(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
@@ -291,7 +299,7 @@ fn keys_that_cannot_be_written_leave_the_old_ones() {
         };
         let held = files();
         for size in [0, 1] {
-            let (code, _, stderr) = keys(&format!("ulimit -f {size};"), &["rotate", "--now"]);
+            let (code, _, stderr) = keys(&format!("trap '' XFSZ; ulimit -f {size};"), &["rotate", "--now"]);
             assert_eq!(code, Some(1), "{stderr}");
             assert!(stderr.starts_with("ficus: "), "{stderr}");
             assert_eq!(names(keys("", &["list"]).1), names(before.clone()));

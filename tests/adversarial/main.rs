@@ -5,9 +5,16 @@
 
 mod audit;
 mod claims;
+mod frames;
+mod http;
+mod http2;
 mod jws;
 mod keys;
+#[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
+#[path = "../broker/raw.rs"]
+mod raw;
 mod replay;
+mod scarcity;
 mod stage;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../broker/support.rs"]

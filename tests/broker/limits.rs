@@ -177,18 +177,24 @@ fn slow_and_silent_clients_are_ended_while_honest_ones_are_served() {
 // Numbers
 
 #[test]
-fn a_connection_past_the_cap_is_closed_at_accept_and_places_come_back() {
-    own(settings("[limits]\nconnections = 3\n"), |world| async move {
+fn a_connection_past_the_cap_is_closed_at_accept_while_all_have_requests_in_flight() {
+    let text = "[limits]\nconnections = 3\n[trust]\nrequest_wait = \"30s\"\nfetch_deadline = \"30s\"\n";
+    own(settings(text), |world| async move {
+        world.emulator.github().set_fault(Document::Jwks, Fault::Hang);
         let mut open = Vec::new();
         for _ in 0..3 {
-            open.push(Raw::connect(&world).await);
+            let mut raw = Raw::connect(&world).await;
+            raw.send(whole(&world.request())).await;
+            open.push(raw);
         }
+        let busy = || async { (world.metric("ficus_requests_in_flight").await == 3.0).then_some(()) };
+        eventually("three requests in flight", busy).await;
         assert!(Raw::try_connect(&world).await.is_err());
         assert_eq!(world.metric("ficus_requests_shed_total{reason=\"connections\"}").await, 1.0);
         assert_eq!(world.metric("ficus_connections").await, 3.0);
         // Who is in stays in.
+        world.emulator.github().set_fault(Document::Jwks, None);
         for raw in &mut open {
-            raw.send(whole(&world.request())).await;
             assert_eq!(raw.answer().await.unwrap().status, 200);
         }
         open.pop();
@@ -322,137 +328,7 @@ fn a_client_that_goes_away_gives_its_place_back() {
     });
 }
 
-// Bytes
-
-#[test]
-fn bytes_that_are_no_http_get_a_bare_4xx_or_nothing_and_a_close() {
-    shared(|world| async move {
-        let form = world.request();
-        let body = form.body();
-        let n = body.len();
-        let valid = whole(&form);
-        let lines = |lines: &str| head(&form, lines) + &body;
-        for (what, bytes) in [
-            ("a length with a sign", lines(&format!("Content-Length: +{n}\r\n"))),
-            ("a negative length", lines("Content-Length: -1\r\n")),
-            ("a length in hex", lines(&format!("Content-Length: {n:#x}\r\n"))),
-            ("a length of 2^64", lines("Content-Length: 18446744073709551616\r\n")),
-            ("two lengths", lines(&format!("Content-Length: {n}\r\nContent-Length: {}\r\n", n + 1))),
-            ("two lengths in one", lines(&format!("Content-Length: {n}, {}\r\n", n + 1))),
-            ("a space before the colon", lines(&format!("Content-Length : {n}\r\n"))),
-            ("a folded line", lines(&format!("X: y\r\n z\r\nContent-Length: {n}\r\n"))),
-            ("a NUL in a header", lines(&format!("X: a\0b\r\nContent-Length: {n}\r\n"))),
-            ("an unknown encoding", lines("Transfer-Encoding: xchunked\r\n")),
-            ("an encoding that ends unchunked", lines("Transfer-Encoding: chunked, identity\r\n")),
-            ("HTTP/9.9", valid.replace("HTTP/1.1", "HTTP/9.9")),
-            ("a NUL in the path", valid.replace("/token", "/to\0ken")),
-            ("a space in the path", valid.replace("/token", "/to ken")),
-            ("garbage", "\u{16}\u{3}\u{1}garbage\r\n\r\n".to_owned() + &valid),
-        ] {
-            let mut raw = Raw::connect(world).await;
-            // What follows is honest: it must not be answered either.
-            raw.send(bytes + &valid).await;
-            let answers = raw.answers().await;
-            assert!(answers.len() <= 1, "{what}: {answers:?}");
-            for answer in answers {
-                assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
-                assert!(answer.body.is_empty(), "{what}: {answer:?}");
-            }
-        }
-    });
-}
-
-#[test]
-fn a_request_hidden_in_another_is_never_answered() {
-    shared(|world| async move {
-        let form = world.request();
-        let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let both = |lines: &str| head(&form, lines) + "0\r\n\r\n" + hidden;
-        let n = 5 + hidden.len();
-        for (what, bytes) in [
-            ("length, then chunked", both(&format!("Content-Length: {n}\r\nTransfer-Encoding: chunked\r\n"))),
-            ("chunked, then length", both(&format!("Transfer-Encoding: chunked\r\nContent-Length: {n}\r\n"))),
-            ("chunked in capitals", both(&format!("Content-Length: {n}\r\nTRANSFER-ENCODING: CHUNKED\r\n"))),
-            ("a GET with a body", head_for(&format!("GET {} HTTP/1.1", path()), &length(hidden)) + hidden),
-            (
-                "a GET of a document with a body",
-                head_for("GET /common/discovery/instance HTTP/1.1", &length(hidden)) + hidden,
-            ),
-            ("a path that is not there", head_for("POST /absent HTTP/1.1", &length(hidden)) + hidden),
-            (
-                "a chunk that is longer than it says",
-                head(&form, "Transfer-Encoding: chunked\r\n") + "1\r\n" + hidden + "\r\n0\r\n\r\n",
-            ),
-            (
-                "a chunk of 2^64 bytes",
-                head(&form, "Transfer-Encoding: chunked\r\n") + "10000000000000000\r\n" + hidden,
-            ),
-            (
-                "a chunk of less than nothing",
-                head(&form, "Transfer-Encoding: chunked\r\n") + "-1\r\n" + hidden,
-            ),
-            ("lines that end bare", head(&form, "Transfer-Encoding: chunked\r\n") + "0\n\n" + hidden),
-        ] {
-            let mut raw = Raw::connect(world).await;
-            raw.send(bytes).await;
-            let first = raw.answer().await;
-            assert!(first.is_none_or(|answer| (400..500).contains(&answer.status)), "{what}");
-            // If the connection goes on, the next honest request is the next to be answered.
-            raw.send(whole(&form).replace("HTTP/1.1\r\n", "HTTP/1.1\r\nConnection: close\r\n")).await;
-            for answer in raw.answers().await {
-                assert_eq!(answer.status, 200, "{what}: {answer:?}");
-            }
-        }
-    });
-}
-
-#[test]
-fn a_length_beside_chunks_closes_the_connection() {
-    shared(|world| async move {
-        let form = world.request();
-        let body = form.body();
-        let mut raw = Raw::connect(world).await;
-        let lines = format!("{}Transfer-Encoding: chunked\r\n", length(&body));
-        raw.send(head(&form, &lines) + &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())).await;
-        raw.send(whole(&form)).await;
-        assert!(raw.answers().await.len() <= 1);
-    });
-}
-
-#[test]
-fn garbage_in_place_of_tls_is_closed() {
-    shared(|world| async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        for bytes in ["GET / HTTP/1.1\r\n\r\n", "\0\0\0\0\0\0\0\0"] {
-            let mut socket = TcpStream::connect(world.broker.public_address()).await.unwrap();
-            socket.write_all(bytes.as_bytes()).await.unwrap();
-            let mut alert = Vec::new();
-            let _ = socket.read_to_end(&mut alert).await;
-            assert!(!alert.starts_with(b"HTTP"), "{}", alert.escape_ascii());
-        }
-        world.request().send(world).await.token();
-    });
-}
-
 // Methods and forms of requests
-
-#[test]
-fn the_token_path_takes_post_alone() {
-    shared(|world| async move {
-        for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "BREW"] {
-            let mut raw = Raw::connect(world).await;
-            raw.send(whole(&world.request()).replacen("POST", method, 1)).await;
-            let answer = raw.answer().await.unwrap();
-            answer.refused(405, 900561);
-            assert_eq!(answer.header("allow"), Some("POST"), "{method}");
-            let text = answer.json()["error_description"].as_str().unwrap().to_owned();
-            assert!(text.contains(&format!("Received a {method} request.")), "{text}");
-        }
-        let head = world.client.head(world.token_url(TENANT)).send().await.unwrap();
-        assert_eq!((head.status().as_u16(), &head.headers()["allow"]), (405, &"POST".parse().unwrap()));
-        assert!(head.bytes().await.unwrap().is_empty());
-    });
-}
 
 #[test]
 fn documents_take_get_alone() {
@@ -488,20 +364,6 @@ fn a_request_line_without_a_path_is_answered_in_json_or_closed() {
             raw.send(head_for(line, "Content-Length: 0\r\n")).await;
             raw.answer().await.unwrap().refused(404, 90023);
         }
-    });
-}
-
-#[test]
-fn pipelined_requests_are_each_answered_in_their_order() {
-    shared(|world| async move {
-        let mut raw = Raw::connect(world).await;
-        let get = "GET /common/absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let wrong = whole(&world.request().without("grant_type"));
-        raw.send(whole(&world.request()) + get + &wrong + &whole(&world.request())).await;
-        assert_eq!(raw.answer().await.unwrap().status, 200);
-        raw.answer().await.unwrap().refused(404, 90023);
-        raw.answer().await.unwrap().refused(400, 900144);
-        assert_eq!(raw.answer().await.unwrap().status, 200);
     });
 }
 

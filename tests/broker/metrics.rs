@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 /// Every metric of ours with its type, as the README lists them.
-const ALL: [(&str, &str); 25] = [
+const ALL: [(&str, &str); 27] = [
     ("ficus_exchanges_total", "counter"),
     ("ficus_exchange_duration_seconds", "histogram"),
     ("ficus_stage_duration_seconds", "histogram"),
@@ -30,6 +30,8 @@ const ALL: [(&str, &str); 25] = [
     ("ficus_tls_certificate_expiry_seconds", "gauge"),
     ("ficus_tls_handshake_failures_total", "counter"),
     ("ficus_connections", "gauge"),
+    ("ficus_tls_handshakes", "gauge"),
+    ("ficus_body_bytes", "gauge"),
     ("ficus_requests_in_flight", "gauge"),
     ("ficus_requests_shed_total", "counter"),
     ("ficus_build_info", "counter"),

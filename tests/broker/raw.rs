@@ -65,7 +65,7 @@ impl Raw {
     pub async fn try_connect(world: &World) -> std::io::Result<Self> {
         let socket = TcpStream::connect(world.broker.public_address()).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        let handshake = connector(world.broker.ca_file().unwrap()).connect(name, socket);
+        let handshake = connector(world.broker.ca_file().unwrap(), &[]).connect(name, socket);
         let stream = timeout(DEADLINE, handshake).await.expect("the handshake ends")?;
         Ok(Self { stream, read: Vec::new() })
     }
@@ -132,17 +132,19 @@ impl Raw {
     }
 }
 
-fn connector(ca_file: &Path) -> TlsConnector {
+/// What shakes hands with who is under this authority, and offers these protocols.
+pub fn connector(ca_file: &Path, protocols: &[&str]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Arc::new(config).into()
 }
 
