@@ -178,7 +178,10 @@ fn open_lock(folder: &Path) -> Result<File, FolderError> {
 }
 
 /// A new private key as PEM; an RSA key with a self-signed certificate, whose SHA-1 thumbprint is the key id.
-fn generate(algorithm: SigningAlgorithm, now: UnixTime) -> Result<Zeroizing<String>, rcgen::Error> {
+pub(super) fn generate(
+    algorithm: SigningAlgorithm,
+    now: UnixTime,
+) -> Result<Zeroizing<String>, rcgen::Error> {
     match algorithm {
         SigningAlgorithm::Es256 => {
             Ok(Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem()))

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{
@@ -25,6 +28,8 @@ use crate::domain::resource::{SigningAlgorithm, TokenVersion};
 /// A private key that can sign, and what is published of it.
 pub(super) struct SigningKey {
     pair: Pair,
+    /// The public half, against which every signature is held before it leaves.
+    check: ParsedPublicKey,
     public: Jwk,
     /// The public half alone, for tokens of ours that come back.
     verifier: Arc<KeySet>,
@@ -42,22 +47,26 @@ impl SigningKey {
     /// Reads a key file: a PKCS#8 private key and, for RSA, its certificate. The key id follows from the content.
     pub(super) fn from_pem(pem: &[u8], algorithm: SigningAlgorithm) -> Result<Self, &'static str> {
         let private = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| "holds no PKCS#8 private key")?;
-        let (pair, mut public) = match algorithm {
+        const UNUSABLE: &str = "holds no key that could be verified with";
+        let (pair, check, mut public) = match algorithm {
             SigningAlgorithm::Rs256 => {
                 let pair = RsaKeyPair::from_pkcs8(private.secret_pkcs8_der())
                     .map_err(|_| "holds no usable RSA key")?;
                 let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| "holds no certificate")?;
                 let public = rsa_jwk(&pair, &certificate);
-                (Pair::Rsa(Box::new(pair)), public)
+                let check = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key());
+                (Pair::Rsa(Box::new(pair)), check, public)
             }
             SigningAlgorithm::Es256 => {
                 let pair =
                     EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.secret_pkcs8_der())
                         .map_err(|_| "holds no usable P-256 key")?;
                 let public = ec_jwk(pair.public_key().as_ref());
-                (Pair::Ecdsa(Box::new(pair)), public)
+                let check = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key());
+                (Pair::Ecdsa(Box::new(pair)), check, public)
             }
         };
+        let check = check.map_err(|_| UNUSABLE)?;
         let thumbprint = public.common.x509_sha1_fingerprint.clone();
         let id = match &thumbprint {
             Some(x5t) => x5t.clone(),
@@ -65,8 +74,8 @@ impl SigningKey {
         };
         public.common.key_id = Some(id.clone());
         let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
-        let verifier = verifier(&public, algorithm).ok_or("holds no key that could be verified with")?;
-        Ok(Self { pair, public, verifier: Arc::new(verifier), id, headers })
+        let verifier = verifier(&public, algorithm).ok_or(UNUSABLE)?;
+        Ok(Self { pair, check, public, verifier: Arc::new(verifier), id, headers })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -88,7 +97,8 @@ impl SigningKey {
         }
     }
 
-    /// Makes a compact JWS.
+    /// Makes a compact JWS. A signature that does not verify never leaves: a fault of the processor or of memory while an
+    /// RSA key signs can give the key away to whoever sees the result.
     pub(super) fn sign(
         &self,
         version: TokenVersion,
@@ -100,6 +110,7 @@ impl SigningKey {
         jwt.push_str(header);
         URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
         let signature = self.pair.sign(jwt.as_bytes())?;
+        self.check.verify_sig(jwt.as_bytes(), &signature).map_err(|_| SigningFailed)?;
         jwt.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
         Ok(jwt)
@@ -182,5 +193,36 @@ impl fmt::Debug for SigningKey {
             .field("id", &self.id)
             .field("algorithm", &self.algorithm())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::folder::generate;
+    use super::*;
+
+    #[test]
+    fn a_signature_that_does_not_verify_never_leaves() {
+        for algorithm in SigningAlgorithm::ALL {
+            let made =
+                || SigningKey::from_pem(generate(algorithm, 1_800_000_000).unwrap().as_bytes(), algorithm);
+            let (mut key, other) = (made().unwrap(), made().unwrap());
+            assert!(key.sign(TokenVersion::V2, &json!({})).is_ok());
+            // What a fault does to a signature, it does to the look at it: they fit no more.
+            key.check = other.check;
+            assert_eq!(key.sign(TokenVersion::V2, &json!({})), Err(SigningFailed));
+        }
+    }
+
+    #[test]
+    fn a_key_shows_its_id_and_nothing_private() {
+        for algorithm in SigningAlgorithm::ALL {
+            let pem = generate(algorithm, 1_800_000_000).unwrap();
+            let key = SigningKey::from_pem(pem.as_bytes(), algorithm).unwrap();
+            let shown = format!("SigningKey {{ id: {:?}, algorithm: {algorithm:?}, .. }}", key.id());
+            assert_eq!(format!("{key:?}"), shown);
+        }
     }
 }

@@ -19,13 +19,13 @@ use tokio::task::JoinSet;
 use crate::support::*;
 
 /// A folder that brokers are started on, one after another.
-struct Home {
-    folder: TempDir,
-    emulator: Emulator,
+pub struct Home {
+    pub folder: TempDir,
+    pub emulator: Emulator,
 }
 
 impl Home {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (folder, settings) =
             (TempDir::new().unwrap(), Settings { clock: Clock::system(), ..Settings::default() });
         let emulator = Emulator::start(settings).await.unwrap();
@@ -46,11 +46,11 @@ impl Home {
         Self { folder, emulator }
     }
 
-    fn audit(&self) -> PathBuf {
+    pub fn audit(&self) -> PathBuf {
         self.folder.path().join("data/audit.jsonl")
     }
 
-    fn form(&self) -> Form {
+    pub fn form(&self) -> Form {
         let assertion = self.emulator.github().assertion(&Default::default(), AUDIENCE);
         token_request(&assertion, "https://vault.example/.default")
     }
@@ -58,7 +58,7 @@ impl Home {
 
 /// The program, with nothing of ours in its environment. A shell in front of it does what only a process can do to itself,
 /// and makes writing past a limit an error, which would else be a signal that kills.
-fn ficus(before: &str, home: &Path) -> Command {
+pub fn ficus(before: &str, home: &Path) -> Command {
     let mut command = Command::new("sh");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FICUS_")) {
         command.env_remove(name);
@@ -69,13 +69,15 @@ fn ficus(before: &str, home: &Path) -> Command {
 }
 
 /// A running `ficus serve`, ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
-    ops: String,
-    client: reqwest::Client,
+    pub url: String,
+    pub ops: String,
+    pub client: reqwest::Client,
     /// What it said before it was ready.
     said: Vec<Value>,
+    /// And since.
+    pub log: Arc<Mutex<String>>,
 }
 
 impl Drop for Server {
@@ -86,10 +88,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(home: &Path) -> Self {
+    pub fn start(home: &Path) -> Self {
+        Self::start_at("info", home)
+    }
+
+    /// That logs at this level.
+    pub fn start_at(level: &str, home: &Path) -> Self {
         let mut command = ficus("", home);
         let mut child = command
-            .args(["serve", "--log", "info"])
+            .args(["serve", "--log", level])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -107,15 +114,17 @@ impl Server {
         let field = |name: &str| ready[name].as_str().unwrap().to_owned();
         let (address, ops) = (field("address"), field("operations"));
         // What is not read would block it in the end.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(String::new()));
+        let later = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| *later.lock().unwrap() += &(line + "\n")));
         let port = address.rsplit(':').next().unwrap();
         let url = format!("https://localhost:{port}/{TENANT}/oauth2/v2.0/token");
         let client = client(Some(&home.join("data/tls/ca.pem")));
-        Self { child, url, ops: format!("http://{ops}/readyz"), client, said }
+        Self { child, url, ops: format!("http://{ops}/readyz"), client, said, log }
     }
 
     /// `None` when the connection broke off: then nothing was received.
-    async fn post(&self, form: &Form) -> Option<Reply> {
+    pub async fn post(&self, form: &Form) -> Option<Reply> {
         let request = self.client.post(&self.url).header("content-type", "application/x-www-form-urlencoded");
         let response = request.body(form.body()).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -123,11 +132,11 @@ impl Server {
         Some(Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap() })
     }
 
-    async fn readiness(&self) -> u16 {
+    pub async fn readiness(&self) -> u16 {
         self.client.get(&self.ops).send().await.unwrap().status().as_u16()
     }
 
-    fn process(&self) -> Pid {
+    pub fn process(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
@@ -139,7 +148,7 @@ impl Server {
 }
 
 /// Every line of the log that is one; the others are what a kill may leave, and at most one for each.
-fn lines(path: &Path, kills: usize) -> Vec<Value> {
+pub fn lines(path: &Path, kills: usize) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     let read: Vec<Result<Value, _>> = text.lines().map(serde_json::from_str).collect();
     let broken = read.iter().filter(|line| line.is_err()).count();
@@ -147,7 +156,7 @@ fn lines(path: &Path, kills: usize) -> Vec<Value> {
     read.into_iter().flatten().collect()
 }
 
-fn granted(path: &Path, kills: usize) -> Vec<String> {
+pub fn granted(path: &Path, kills: usize) -> Vec<String> {
     let granted = lines(path, kills).into_iter().filter(|line| line["outcome"] == "granted");
     granted.map(|line| line["traceId"].as_str().unwrap().to_owned()).collect()
 }

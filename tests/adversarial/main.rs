@@ -7,6 +7,9 @@ mod audit;
 mod claims;
 mod jws;
 mod keys;
+mod matching;
+mod minting;
+mod oauth;
 mod replay;
 mod stage;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
