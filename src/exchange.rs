@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
-use crate::clock::{Clock, Stopwatch, UnixTime, random};
+use crate::clock::{Clock, EARLIEST, Stopwatch, UnixTime, random};
 use crate::domain::asked::Asked;
 use crate::domain::assertion::{Candidate, UnverifiedAssertion};
 use crate::domain::authorize::authorize;
@@ -24,6 +24,7 @@ use crate::domain::policy::IssuerPolicy;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::domain::verify::Verified;
 use crate::metrics::{Dialect, Metrics, Stage};
+use crate::secret::Secret;
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
@@ -32,13 +33,14 @@ use used::Claim;
 pub use used::Used;
 
 /// What a dialect makes of a request: every syntax rule is kept, nothing is looked up yet.
+#[derive(Debug)]
 pub struct TokenRequest {
     /// The tenant as the path names it.
     pub tenant: String,
     /// The identity and the resource. Whether that exists is answered only to who has been matched.
     pub asked: Asked,
     /// The external token, trimmed.
-    pub assertion: String,
+    pub assertion: Secret<String>,
 }
 
 /// Who calls and how, for the record.
@@ -127,6 +129,8 @@ impl Exchange {
         seen: &mut Observed<'_>,
     ) -> Result<(Token, Option<Claim<'_>>), Refusal> {
         seen.enter(Stage::Parse);
+        // Else every honest assertion would be called one that is not valid yet.
+        self.time()?;
         let snapshot = self.snapshot.load_full();
         let directory = &snapshot.directory;
         seen.asked(directory, &request.asked);
@@ -155,12 +159,18 @@ impl Exchange {
         let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);
 
-        let now = self.clock.now();
+        let now = self.time()?;
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
 
         seen.enter(Stage::Mint);
         let minted = self.keys.mint(&grant, now, random()).map_err(|_| Refusal::Unavailable(Outage::Signing));
         Ok((minted?, claim))
+    }
+
+    /// The time, if it can be one.
+    fn time(&self) -> Result<UnixTime, Refusal> {
+        let now = self.clock.now();
+        if now < EARLIEST { Err(Refusal::Unavailable(Outage::Clock)) } else { Ok(now) }
     }
 
     /// Checks an assertion by its issuer's keys. The only place that may wait for the network, and it does so once: when no

@@ -24,6 +24,7 @@ use serde::Serialize;
 use super::SigningFailed;
 use crate::domain::keyset::KeySet;
 use crate::domain::resource::{SigningAlgorithm, TokenVersion};
+use crate::secret::Secret;
 
 /// A private key that can sign, and what is published of it.
 pub(super) struct SigningKey {
@@ -47,6 +48,7 @@ impl SigningKey {
     /// Reads a key file: a PKCS#8 private key and, for RSA, its certificate. The key id follows from the content.
     pub(super) fn from_pem(pem: &[u8], algorithm: SigningAlgorithm) -> Result<Self, &'static str> {
         let private = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| "holds no PKCS#8 private key")?;
+        let private = Secret::from(private);
         const UNUSABLE: &str = "holds no key that could be verified with";
         let (pair, check, mut public) = match algorithm {
             SigningAlgorithm::Rs256 => {

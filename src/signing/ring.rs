@@ -55,7 +55,7 @@ impl KeyRing {
         let claims = TokenClaims::new(grant, now, &uti);
         let jwt = key.sign(grant.version(), &claims)?;
         let (not_before, expires) = (claims.not_before(), claims.expires());
-        Ok(Token { jwt, uti, expires_in: grant.lifetime() - 1, not_before, expires })
+        Ok(Token { jwt: jwt.into(), uti, expires_in: grant.lifetime() - 1, not_before, expires })
     }
 
     pub(super) fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {

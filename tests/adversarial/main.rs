@@ -5,11 +5,13 @@
 
 mod audit;
 mod claims;
+mod clock;
 mod jws;
 mod keys;
 mod matching;
 mod minting;
 mod oauth;
+mod operations;
 mod replay;
 mod stage;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
