@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Wall-clock time in whole seconds since 1970 (the NumericDate of RFC 7519).
 pub type UnixTime = i64;
 
+/// The year 2020. A clock that tells an earlier time was never set: machines without a battery begin in 1970.
+pub const EARLIEST: UnixTime = 1_577_836_800;
+
 /// Tells wall-clock time: the system's, or one that a test moves.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);

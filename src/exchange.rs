@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::audit::Audit;
-use crate::clock::{Clock, Stopwatch, UnixTime, random};
+use crate::clock::{Clock, EARLIEST, Stopwatch, UnixTime, random};
 use crate::domain::asked::Asked;
 use crate::domain::assertion::{Candidate, Compact, UnverifiedAssertion};
 use crate::domain::authorize::{Grant, authorize};
@@ -26,6 +26,7 @@ use crate::domain::proof::Proof;
 use crate::domain::refusal::{Outage, Refusal};
 use crate::domain::verify::Verified;
 use crate::metrics::{Dialect, Metrics, Shed, Stage};
+use crate::secret::Secret;
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
@@ -37,13 +38,14 @@ use used::Claim;
 pub use used::Used;
 
 /// What a dialect makes of a request: every syntax rule is kept, nothing is looked up yet.
+#[derive(Debug)]
 pub struct TokenRequest {
     /// The tenant as the path names it.
     pub tenant: String,
     /// The identity and the resource. Whether that exists is answered only to who has been matched.
     pub asked: Asked,
     /// The external token, trimmed.
-    pub assertion: String,
+    pub assertion: Secret<String>,
 }
 
 /// Who calls and how, for the record.
@@ -136,6 +138,8 @@ impl Exchange {
         seen: &mut Observed<'_>,
     ) -> Result<(Token, Option<Claim<'_>>), Refusal> {
         seen.enter(Stage::Parse);
+        // Else every honest assertion would be called one that is not valid yet.
+        self.time()?;
         let snapshot = self.snapshot.load_full();
         let directory = &snapshot.directory;
         seen.asked(directory, &request.asked);
@@ -167,7 +171,7 @@ impl Exchange {
         let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);
 
-        let now = self.clock.now();
+        let now = self.time()?;
         let claim = onetime::demanded(&matched).map(|once| self.used.claim(once, now)).transpose()?;
         // Only who would get a token is counted: nobody else, not even with an assertion that has been used, takes what is
         // the identity's. Who is over its rate gets the claim back.
@@ -193,6 +197,12 @@ impl Exchange {
         let token = minted.map_err(|_| Refusal::Unavailable(Outage::Signing))?;
         wish.into_iter().for_each(|wish| self.remembered.keep_token(wish, &grant, &token));
         Ok(token)
+    }
+
+    /// The time, if it can be one.
+    fn time(&self) -> Result<UnixTime, Refusal> {
+        let now = self.clock.now();
+        if now < EARLIEST { Err(Refusal::Unavailable(Outage::Clock)) } else { Ok(now) }
     }
 
     /// Checks an assertion by its issuer's keys. The only place that may wait for the network, and it does so once: when no

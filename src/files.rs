@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::clock::random;
 use crate::domain::digest::hex;
+use crate::secret::Secret;
 
 /// Mode of a file that only its owner may read.
 pub const PRIVATE: u32 = 0o600;
@@ -47,16 +48,19 @@ fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Reads a secret, and refuses one that group or others may read. The file that is looked at is the file that is read.
-pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_private(path: &Path) -> io::Result<Secret<Vec<u8>>> {
     let mut file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
+    let data = file.metadata()?;
+    let mode = data.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("its mode is {mode:04o}, so others can read it; run chmod 600 on it"),
         ));
     }
-    let mut content = Vec::new();
+    // Room for all of it and for the look whether there is more: a buffer that grows leaves copies behind.
+    let room = usize::try_from(data.len()).unwrap_or(0) + 64;
+    let mut content = Secret::from(Vec::with_capacity(room));
     file.read_to_end(&mut content)?;
     Ok(content)
 }
@@ -97,11 +101,11 @@ mod tests {
         let path = folder.path().join("key");
         write(&path, b"secret", PRIVATE).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(read_private(&path).unwrap(), b"secret");
+        assert_eq!(*read_private(&path).unwrap(), b"secret");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read_private(&path).unwrap_err().to_string().contains("0640"));
         write(&path, b"other", PRIVATE).unwrap();
-        assert_eq!(read_private(&path).unwrap(), b"other");
+        assert_eq!(*read_private(&path).unwrap(), b"other");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

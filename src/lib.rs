@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod files;
 pub mod metrics;
 pub mod net;
+pub mod secret;
 pub mod server;
 pub mod signing;
 pub mod trust;

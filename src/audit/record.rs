@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::UnixTime;
+use crate::secret::before_token;
 
 /// A text that a stranger may have chosen: at most 600 characters, the longest that a credential can name, and without
-/// the signature of a token that was sent in place of it.
+/// the token that was sent in place of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Text(Box<str>);
@@ -18,13 +19,14 @@ const LONGEST: usize = 600;
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        if let Some(unsigned) = before_signature(text) {
-            return Self::from(format!("{unsigned}…").as_str());
+        let kept = text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end]);
+        if let Some(before) = before_token(kept) {
+            return Self::from(format!("{before}…").as_str());
         }
         if text.contains(drives_terminals) {
             return Self::from(text.replace(drives_terminals, "\u{fffd}").as_str());
         }
-        if text.len() <= LONGEST || text.char_indices().nth(LONGEST).is_none() {
+        if kept.len() == text.len() {
             return Self(text.into());
         }
         // The mark keeps a cut text from passing for a configured one.
@@ -36,14 +38,6 @@ impl From<&str> for Text {
 /// separators of Unicode, directional marks.
 fn drives_terminals(c: char) -> bool {
     matches!(c, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// What comes before the signature when the text holds a compact JWS: its header begins with `{"` in base64url.
-fn before_signature(text: &str) -> Option<&str> {
-    let start = text.find("eyJ")?;
-    let (dot, _) = text[start..].match_indices('.').nth(1)?;
-    let end = start + dot + 1;
-    (!text[end..].starts_with('…')).then(|| &text[..end])
 }
 
 /// How a decision ended.
@@ -194,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_place_of_a_text_loses_its_signature() {
-        assert_eq!(Text::from("api://eyJhbGci.eyJzdWIi.c2ln/x"), Text("api://eyJhbGci.eyJzdWIi.…".into()));
+    fn a_token_in_place_of_a_text_is_left_out() {
+        assert_eq!(Text::from("api://eyJhbGci.eyJzdWIi.c2ln/x"), Text("api://…".into()));
         for kept in ["repo:a/b:ref:refs/heads/eyJ.x", "https://a.b.c", "eyJ"] {
             assert_eq!(Text::from(kept), Text(kept.into()));
         }
-        let long = format!("eyJ.{}.sig", "x".repeat(700));
-        assert_eq!(Text::from(&*long).0.chars().count(), 600);
+        let long = format!("eyJhbGci.{}.sig", "x".repeat(700));
+        assert_eq!(Text::from(&*long), Text("…".into()));
     }
 
     #[test]

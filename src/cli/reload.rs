@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, EARLIEST, Stopwatch, UnixTime};
 use crate::config::{Config, Look, Watch};
 use crate::directory::files::{self, Tree};
 use crate::document::{Problem, Problems};
@@ -20,6 +20,7 @@ use crate::trust::Overrides;
 
 /// After this long a refused change is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+const MONTH: UnixTime = 30 * 24 * 3600;
 
 /// What follows the files.
 pub(super) struct Reload {
@@ -64,6 +65,8 @@ struct Follower {
     /// Since when a change is refused, or since it was tried again.
     refused: Option<Stopwatch>,
     pair: Watch,
+    /// Since when no self-made certificate could be made anew.
+    unrenewed: Option<Stopwatch>,
     /// Snapshots that a request may still use. The last owner frees a snapshot, and freeing a large one takes a worker
     /// longer than an exchange.
     retired: Vec<Arc<Snapshot>>,
@@ -73,7 +76,7 @@ impl Follower {
     fn new(reload: Reload) -> Self {
         let files = reload.config.watched_files();
         let (records, pair) = Default::default();
-        Self { reload, files, records, refused: None, pair, retired: Vec::new() }
+        Self { reload, files, records, refused: None, pair, unrenewed: None, retired: Vec::new() }
     }
 
     /// The first round looks at everything once more: what changed between the start's reading and now is found, too.
@@ -109,6 +112,7 @@ impl Follower {
             self.pair.settle(now);
             self.change_certificate();
         }
+        self.renew();
         Watch::pause(self.records.is_restless() || self.pair.is_restless(), took)
     }
 
@@ -207,10 +211,24 @@ impl Follower {
         self.note(|pending| pending.refused = Some(Refused { at, problems }));
     }
 
+    /// A self-made certificate is made anew a month before it ends, or when the clock has been set to a time outside it.
+    fn renew(&mut self) {
+        let Reload { config, certificate: Some(certificate), clock, .. } = &self.reload else { return };
+        let now = clock.now();
+        let lasts = certificate
+            .validity()
+            .is_some_and(|valid| valid.contains(&now) && valid.contains(&(now + MONTH)));
+        let tried = self.unrenewed.is_some_and(|since| since.elapsed() < RETRY);
+        if lasts || tried || now < EARLIEST || !matches!(config.listen.tls, TlsSettings::SelfMade { .. }) {
+            return;
+        }
+        self.unrenewed = (!self.change_certificate()).then(Stopwatch::start);
+    }
+
     /// The pair is a change of its own: a certificate that is not renewed in order must not hold back what is taken away.
-    fn change_certificate(&self) {
+    fn change_certificate(&self) -> bool {
         let Reload { config, certificate, clock, .. } = &self.reload;
-        let Some(certificate) = certificate else { return };
+        let Some(certificate) = certificate else { return true };
         let refused = match config.listen.tls.load(&config.public_host(), clock.now()) {
             Ok(Some(key)) => {
                 certificate.replace(key);
@@ -224,7 +242,9 @@ impl Follower {
                 Some(Refused { at: clock.now(), problems: problems.into_vec() })
             }
         };
+        let changed = refused.is_none();
         self.note(|pending| pending.certificate = refused);
+        changed
     }
 
     fn note(&self, change: impl FnOnce(&mut Pending)) {

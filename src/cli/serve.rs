@@ -1,6 +1,7 @@
 //! `ficus serve`.
 
 use clap::Args;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::broker::{Broker, Listeners, Parts};
@@ -32,6 +33,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
             config.listen.address
         )));
     }
+    hide_memory();
     runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
         let listeners = Listeners::bind(&config.listen)?;
@@ -43,6 +45,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         broker.stop().await;
         Ok(())
     })
+}
+
+/// A core dump of the broker would hold its signing keys and the tokens that pass through: it leaves none, and other processes
+/// of its user may not look into it.
+fn hide_memory() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps can't be turned off, and would hold keys");
+    }
 }
 
 /// SIGTERM and Ctrl-C, caught from the moment this is made: one that comes during the start ends it in order, too.

@@ -140,6 +140,8 @@ pub enum Outage {
     Audit,
     /// The token can't be signed.
     Signing,
+    /// Our clock was never set, so nothing can be said of times.
+    Clock,
     /// A fault in ficus itself.
     Internal,
 }
@@ -191,12 +193,13 @@ pub enum Reason {
     OneTimeFull,
     AuditUnavailable,
     SigningUnavailable,
+    ClockUnset,
     Internal,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Method,
         Self::Path,
         Self::BodyTooLarge,
@@ -240,6 +243,7 @@ impl Reason {
         Self::OneTimeFull,
         Self::AuditUnavailable,
         Self::SigningUnavailable,
+        Self::ClockUnset,
         Self::Internal,
     ];
 
@@ -289,6 +293,7 @@ impl Reason {
             Self::OneTimeFull => "one_time_full",
             Self::AuditUnavailable => "audit_unavailable",
             Self::SigningUnavailable => "signing_unavailable",
+            Self::ClockUnset => "clock_unset",
             Self::Internal => "internal",
         }
     }
@@ -335,7 +340,7 @@ impl Reason {
             Self::InstanceUnknown => 50_049,
             Self::Overloaded | Self::OneTimeFull => 90_024,
             Self::AuditUnavailable => 90_033,
-            Self::SigningUnavailable => 90_006,
+            Self::SigningUnavailable | Self::ClockUnset => 90_006,
             Self::Internal => 90_020,
         }
     }
@@ -388,6 +393,7 @@ impl Refusal {
             Self::Unavailable(Outage::OneTimeFull) => Reason::OneTimeFull,
             Self::Unavailable(Outage::Audit) => Reason::AuditUnavailable,
             Self::Unavailable(Outage::Signing) => Reason::SigningUnavailable,
+            Self::Unavailable(Outage::Clock) => Reason::ClockUnset,
             Self::Unavailable(Outage::Internal) => Reason::Internal,
         }
     }

@@ -1,6 +1,7 @@
 //! The certificate that a listener shows, replaceable while it serves.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use x509_cert::der::Decode;
+use x509_cert::time::{Time, Validity};
 
 use crate::clock::UnixTime;
 
@@ -48,9 +50,16 @@ impl Certificate {
 
     /// When the leaf that is shown now ends; `None` when it can't be read as RFC 5280 has it, which is for clients to judge.
     pub fn not_after(&self) -> Option<UnixTime> {
+        self.validity().map(|validity| *validity.end())
+    }
+
+    /// From when until when the leaf that is shown now is valid.
+    pub fn validity(&self) -> Option<RangeInclusive<UnixTime>> {
         let key = self.0.load();
         let leaf = x509_cert::Certificate::from_der(key.cert.first()?).ok()?;
-        i64::try_from(leaf.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
+        let Validity { not_before, not_after } = leaf.tbs_certificate.validity;
+        let time = |time: Time| i64::try_from(time.to_unix_duration().as_secs()).ok();
+        Some(time(not_before)?..=time(not_after)?)
     }
 
     /// TLS 1.2 and 1.3 with this certificate; ALPN offers HTTP/2 before HTTP/1.1.

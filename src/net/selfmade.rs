@@ -19,11 +19,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use super::certificate::{TlsError, pair};
-use crate::clock::UnixTime;
+use crate::clock::{EARLIEST, UnixTime};
 use crate::files;
+use crate::secret::Secret;
 
 const DAY: UnixTime = 24 * 3600;
 /// Ten years: clients import `ca.pem` by hand.
@@ -41,7 +41,8 @@ const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
 /// Signs leaves for the names that it is constrained to.
 #[derive(Debug)]
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    key: Secret<KeyPair>,
+    made: UnixTime,
     pem: String,
     path: Option<PathBuf>,
     host: String,
@@ -68,6 +69,11 @@ pub fn authority(folder: &Path, host: &str, now: UnixTime) -> Result<Authority, 
     let fits = |kept: &Kept| kept.host == bare(host) && now < kept.made + AUTHORITY_LIFE - LEAF_LIFE;
     let kept = match Kept::read(&secret)?.filter(fits) {
         Some(kept) => kept,
+        // An authority of 1970 would end before its first client looks at it.
+        None if now < EARLIEST => {
+            let message = "can't have an authority made: the clock tells a time before 2020";
+            return Err(TlsError::new(folder, message, "set the clock of the machine"));
+        }
         None => {
             let kept = Kept::make(host, now)?;
             files::write(&secret, kept.text().as_bytes(), files::PRIVATE)
@@ -124,7 +130,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unmade)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(unmade)?;
+        let issuer = Issuer::new(self::params(&self.host, self.made)?, &*self.key);
+        let certificate = params.signed_by(&key, &issuer).map_err(unmade)?;
         pair(vec![certificate.into()], key.into()).map_err(unmade)
     }
 }
@@ -134,13 +141,13 @@ struct Kept {
     host: String,
     made: UnixTime,
     pem: String,
-    key: KeyPair,
+    key: Secret<KeyPair>,
 }
 
 impl Kept {
     fn make(host: &str, now: UnixTime) -> Result<Self, TlsError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unmade)?;
-        let pem = params(bare(host), now)?.self_signed(&key).map_err(unmade)?.pem();
+        let key = Secret::from(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unmade)?);
+        let pem = params(bare(host), now)?.self_signed(&*key).map_err(unmade)?.pem();
         Ok(Self { host: bare(host).to_owned(), made: now, pem, key })
     }
 
@@ -149,7 +156,7 @@ impl Kept {
         let text = match files::read_private(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(TlsError::new(file, error, HINT)),
-            Ok(text) => Zeroizing::new(text),
+            Ok(text) => text,
         };
         let kept = std::str::from_utf8(&text).ok().and_then(Self::parse);
         kept.map(Some).ok_or_else(|| TlsError::new(file, "is damaged", HINT))
@@ -160,19 +167,19 @@ impl Kept {
         let (pem, key) = rest.split_at(rest.find(KEY_BEGINS)?);
         let line = |name| head.lines().find_map(|line| line.strip_prefix(name));
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;
+        let key = Secret::from(PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?);
         pair(vec![certificate], key.clone_key()).ok()?;
         Some(Self {
             host: line("host: ")?.to_owned(),
             made: line("made: ")?.parse().ok()?,
             pem: pem.to_owned(),
-            key: KeyPair::try_from(&key).ok()?,
+            key: KeyPair::try_from(&*key).ok()?.into(),
         })
     }
 
-    fn text(&self) -> Zeroizing<String> {
-        let key = Zeroizing::new(self.key.serialize_pem());
-        Zeroizing::new(format!(
+    fn text(&self) -> Secret<String> {
+        let key = Secret::from(self.key.serialize_pem());
+        Secret::from(format!(
             "The key of an authority that ficus made for its own server. Keep it here; clients need {PUBLIC} only.\n\
              host: {}\nmade: {}\n{}{}",
             self.host, self.made, self.pem, *key
@@ -180,8 +187,9 @@ impl Kept {
     }
 
     fn authority(self, path: Option<PathBuf>, now: UnixTime) -> Result<Authority, TlsError> {
-        let issuer = Issuer::new(params(&self.host, self.made)?, self.key);
-        Ok(Authority { issuer, pem: self.pem, path, host: self.host, now })
+        // Else the first leaf would find out that no certificate can be made for the host.
+        params(&self.host, self.made)?;
+        Ok(Authority { key: self.key, made: self.made, pem: self.pem, path, host: self.host, now })
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_ends_one_request_alone() {
+    async fn p_07_a_panic_ends_one_request_alone() {
         assert_eq!(contained(async { 1 }).await, Some(1));
         let panicking = contained(async {
             tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Public;
 use super::changes::{Changes, describe};
-use crate::clock::UnixTime;
+use crate::clock::{EARLIEST, UnixTime};
 use crate::metrics::{ConnectionReadings, KeyReading, Readings};
 use crate::net::{Certificate, Gauges, Limits, Listener, Setup};
 
@@ -72,11 +72,14 @@ impl Operations {
     /// A refused change is no reason to take traffic away: the state before it serves.
     fn ready(&self, verbose: bool) -> Response<Full<Bytes>> {
         let exchange = &self.public.exchange;
-        let (status, mut line) = match exchange.audit.healthy() {
-            true => (StatusCode::OK, "ready\n".to_owned()),
-            false => {
-                (StatusCode::SERVICE_UNAVAILABLE, "not ready: the audit log can't be written\n".to_owned())
-            }
+        let fault = if exchange.clock.now() < EARLIEST {
+            Some("the clock tells a time before 2020: it is not set")
+        } else {
+            (!exchange.audit.healthy()).then_some("the audit log can't be written")
+        };
+        let (status, mut line) = match fault {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {fault}\n")),
         };
         if verbose {
             line += &describe(&exchange.snapshot.load(), &self.changes.load());

@@ -13,7 +13,6 @@ use rcgen::{
     RsaKeySize,
 };
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use super::fault::{FolderError, fail};
 use super::key::SigningKey;
@@ -22,6 +21,7 @@ use super::ring::KeyRing;
 use crate::clock::UnixTime;
 use crate::domain::resource::SigningAlgorithm;
 use crate::files;
+use crate::secret::Secret;
 
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "lock";
@@ -105,7 +105,6 @@ fn load_key(folder: &Path, entry: &Entry) -> Result<SigningKey, FolderError> {
     let path = folder.join(&entry.file);
     let restore = "restore the key file from a backup";
     let pem = files::read_private(&path).map_err(|error| fail(&path, error, restore))?;
-    let pem = Zeroizing::new(pem);
     let key = SigningKey::from_pem(&pem, entry.alg).map_err(|error| fail(&path, error, restore))?;
     if key.id() != entry.kid {
         return Err(fail(&path, format!("holds key {}, the manifest says {}", key.id(), entry.kid), restore));
@@ -178,21 +177,23 @@ fn open_lock(folder: &Path) -> Result<File, FolderError> {
 }
 
 /// A new private key as PEM; an RSA key with a self-signed certificate, whose SHA-1 thumbprint is the key id.
-fn generate(algorithm: SigningAlgorithm, now: UnixTime) -> Result<Zeroizing<String>, rcgen::Error> {
+pub(super) fn generate(algorithm: SigningAlgorithm, now: UnixTime) -> Result<Secret<String>, rcgen::Error> {
     match algorithm {
         SigningAlgorithm::Es256 => {
-            Ok(Zeroizing::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem()))
+            let pair = Secret::from(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+            Ok(Secret::from(pair.serialize_pem()))
         }
         SigningAlgorithm::Rs256 => {
-            let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
+            let pair = Secret::from(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?);
             let mut params = CertificateParams::default();
             params.distinguished_name = DistinguishedName::new();
             params.distinguished_name.push(DnType::CommonName, "ficus token signing");
             params.not_before =
                 OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH);
             params.not_after = params.not_before + time::Duration::days(CERTIFICATE_DAYS);
-            let certificate = params.self_signed(&pair)?;
-            Ok(Zeroizing::new(format!("{}{}", pair.serialize_pem(), certificate.pem())))
+            let certificate = params.self_signed(&*pair)?.pem();
+            let key = Secret::from(pair.serialize_pem());
+            Ok(Secret::from([key.as_str(), &certificate].concat()))
         }
     }
 }

@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::SigningFailed;
 use crate::domain::keyset::KeySet;
 use crate::domain::resource::{SigningAlgorithm, TokenVersion};
+use crate::secret::Secret;
 
 /// A private key that can sign, and what is published of it.
 pub(super) struct SigningKey {
@@ -42,6 +43,8 @@ impl SigningKey {
     /// Reads a key file: a PKCS#8 private key and, for RSA, its certificate. The key id follows from the content.
     pub(super) fn from_pem(pem: &[u8], algorithm: SigningAlgorithm) -> Result<Self, &'static str> {
         let private = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| "holds no PKCS#8 private key")?;
+        let private = Secret::from(private);
+        const UNUSABLE: &str = "holds no key that could be verified with";
         let (pair, mut public) = match algorithm {
             SigningAlgorithm::Rs256 => {
                 let pair = RsaKeyPair::from_pkcs8(private.secret_pkcs8_der())
@@ -65,7 +68,7 @@ impl SigningKey {
         };
         public.common.key_id = Some(id.clone());
         let headers = [thumbprint, None].map(|x5t| header(algorithm, &id, x5t));
-        let verifier = verifier(&public, algorithm).ok_or("holds no key that could be verified with")?;
+        let verifier = verifier(&public, algorithm).ok_or(UNUSABLE)?;
         Ok(Self { pair, public, verifier: Arc::new(verifier), id: id.into(), headers })
     }
 
@@ -92,7 +95,8 @@ impl SigningKey {
         }
     }
 
-    /// Makes a compact JWS.
+    /// Makes a compact JWS. An RSA signature that does not verify never leaves aws-lc: a fault of the processor or of memory
+    /// while it is made could give the key away to whoever sees it.
     pub(super) fn sign(
         &self,
         version: TokenVersion,
@@ -186,5 +190,42 @@ impl fmt::Debug for SigningKey {
             .field("id", &self.id)
             .field("algorithm", &self.algorithm())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+
+    use super::super::folder::generate;
+    use super::*;
+
+    /// A fault while it signs can't be made here; one of what is signed with can.
+    #[test]
+    fn b_05_a_damaged_private_key_signs_nothing_wrong() {
+        let pem = generate(SigningAlgorithm::Rs256, 1_800_000_000).unwrap();
+        let honest = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let honest = honest.secret_pkcs8_der();
+        let sign = |der: &[u8]| Pair::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).ok()?)).sign(b"message").ok();
+        let public = RsaKeyPair::from_pkcs8(honest).unwrap().public_key().clone();
+        let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public).unwrap();
+        assert!(public.verify_sig(b"message", &sign(honest).unwrap()).is_ok());
+        // The private numbers are the last nine hundred bytes.
+        for at in (honest.len() - 900..honest.len()).step_by(29) {
+            let mut damaged = honest.to_vec();
+            damaged[at] ^= 4;
+            let wrong = sign(&damaged).filter(|signature| public.verify_sig(b"message", signature).is_err());
+            assert_eq!(wrong, None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_key_shows_its_id_and_nothing_private() {
+        for algorithm in SigningAlgorithm::ALL {
+            let pem = generate(algorithm, 1_800_000_000).unwrap();
+            let key = SigningKey::from_pem(pem.as_bytes(), algorithm).unwrap();
+            let shown = format!("SigningKey {{ id: {:?}, algorithm: {algorithm:?}, .. }}", key.id());
+            assert_eq!(format!("{key:?}"), shown);
+        }
     }
 }

@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, EARLIEST, UnixTime};
 use crate::document::Reader;
 use crate::domain::authorize::Grant;
 use crate::domain::keyset::KeySet;
 use crate::domain::resource::SigningAlgorithm;
+use crate::secret::Secret;
 
 pub use change::{Pace, Rotated, create, revoke, rotate};
 pub use fault::FolderError;
@@ -83,11 +84,11 @@ pub struct Keys {
     opened: Option<folder::Stamp>,
 }
 
-/// A signed token; without `Debug`, so that no log can show it.
-#[derive(Clone)]
+/// A signed token.
+#[derive(Debug, Clone)]
 pub struct Token {
     /// The compact JWS.
-    pub jwt: String,
+    pub jwt: Secret<String>,
     /// The key that signed it.
     pub kid: Arc<str>,
     /// Its `uti` claim.
@@ -109,6 +110,10 @@ impl Keys {
     /// Loads the folder; when it is absent or empty and `create` is set, makes the first keys.
     pub fn open(settings: &Settings, now: UnixTime) -> Result<Self, FolderError> {
         if settings.create && folder::is_vacant(&settings.path) {
+            if now < EARLIEST {
+                let message = "can't have keys made: the clock tells a time before 2020";
+                return Err(fault::fail(&settings.path, message, "set the clock of the machine"));
+            }
             let made = create(&settings.path, now);
             // Of replicas that start together one makes them.
             if folder::is_vacant(&settings.path) {

@@ -56,7 +56,7 @@ impl KeyRing {
         let jwt = key.sign(grant.version(), &claims)?;
         let (not_before, expires) = (claims.not_before(), claims.expires());
         let kid = Arc::clone(key.shared_id());
-        Ok(Token { jwt, kid, uti, expires_in: grant.lifetime() - 1, not_before, expires })
+        Ok(Token { jwt: jwt.into(), kid, uti, expires_in: grant.lifetime() - 1, not_before, expires })
     }
 
     pub(super) fn jwks(&self, issuer: Option<&str>, now: UnixTime) -> serde_json::Value {

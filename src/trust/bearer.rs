@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use reqwest::header::HeaderValue;
 use url::{Origin, Url};
 
+use crate::secret::Secret;
+
 /// Tokens are about 1 KiB; a larger file is something else.
 const MAX_TOKEN: u64 = 64 << 10;
 
@@ -31,10 +33,14 @@ impl Bearer {
     /// tells of the content.
     pub(super) fn read(&self) -> io::Result<HeaderValue> {
         use io::Read;
-        let mut text = String::new();
-        std::fs::File::open(&self.file)?.take(MAX_TOKEN).read_to_string(&mut text)?;
+        let file = std::fs::File::open(&self.file)?;
+        // Room for all of it: a text that grows leaves copies behind.
+        let room = usize::try_from(file.metadata()?.len().min(MAX_TOKEN)).unwrap_or(0) + 64;
+        let mut text = Secret::from(String::with_capacity(room));
+        file.take(MAX_TOKEN).read_to_string(&mut text)?;
         let token = text.trim();
-        let value = (!token.is_empty()).then(|| HeaderValue::try_from(format!("Bearer {token}")).ok());
+        let header = Secret::from(["Bearer ", token].concat());
+        let value = (!token.is_empty()).then(|| HeaderValue::from_str(&header).ok());
         let mut value = value.flatten().ok_or_else(|| io::Error::other("it holds no token"))?;
         value.set_sensitive(true);
         Ok(value)

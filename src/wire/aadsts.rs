@@ -10,6 +10,7 @@ use time::macros::format_description;
 
 use super::oauth;
 use crate::domain::refusal::{Outage, Refusal};
+use crate::secret::before_token;
 
 /// Where a refusal is given; one code has two names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +226,7 @@ fn said(refusal: &Refusal, surface: Surface) -> Rendered {
         R::Unavailable(Outage::OneTimeFull) => {
             Rendered { retry_after: Some(30), ..unavailable("The broker is busy. Please try again.".into()) }
         }
-        R::Unavailable(Outage::Audit | Outage::Signing) => {
+        R::Unavailable(Outage::Audit | Outage::Signing | Outage::Clock) => {
             unavailable("The service is temporarily unavailable. Please try again.".into())
         }
         R::Unavailable(Outage::Internal) => {
@@ -264,13 +265,17 @@ fn no_match(field: &str, presented: &str) -> Rendered {
 const LONGEST_ECHO: usize = 256;
 
 /// A presented value as it may stand in `error_description`: ASCII that needs no JSON escape, or the Rust SDK shows a
-/// parse error instead of our text (reference: azure-clients.md section 1, point 6).
+/// parse error instead of our text (reference: azure-clients.md section 1, point 6). A token in its place is left out.
 pub(super) fn plain(presented: &str) -> Cow<'_, str> {
-    let fits = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
-    if presented.len() <= LONGEST_ECHO && presented.chars().all(fits) {
-        return Cow::Borrowed(presented);
+    let shown = presented.char_indices().nth(LONGEST_ECHO).map_or(presented, |(end, _)| &presented[..end]);
+    if let Some(before) = before_token(shown) {
+        return Cow::Owned(format!("{}***", plain(before)));
     }
-    presented.chars().take(LONGEST_ECHO).map(|c| if fits(c) { c } else { '?' }).collect()
+    let fits = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    if shown.chars().all(fits) {
+        return Cow::Borrowed(shown);
+    }
+    shown.chars().map(|c| if fits(c) { c } else { '?' }).collect()
 }
 
 fn at(seconds: i64) -> OffsetDateTime {

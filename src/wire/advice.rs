@@ -209,7 +209,7 @@ pub fn advice(reason: Reason) -> (&'static str, &'static str) {
         Reason::Internal => {
             ("The broker failed over this request.", "with its operator, by the correlation ID.")
         }
-        Reason::AuditUnavailable | Reason::SigningUnavailable => (
+        Reason::AuditUnavailable | Reason::SigningUnavailable | Reason::ClockUnset => (
             "The broker can't finish requests at the moment.",
             "try again after the time in Retry-After; the operator finds the cause in the log.",
         ),

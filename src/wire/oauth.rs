@@ -52,6 +52,7 @@ pub(super) fn error(reason: Reason) -> Option<(StatusCode, &'static str)> {
         | R::OneTimeFull
         | R::AuditUnavailable
         | R::SigningUnavailable
+        | R::ClockUnset
         | R::Internal => None,
     }
 }

@@ -60,8 +60,11 @@ impl TokenCall {
             Style::EntraV1 { .. } => entra::asked_v1(&form),
             Style::Rfc8693 { .. } => rfc8693::asked(&form, basic_user(parts)?),
         });
-        let request =
-            asked.map(|(asked, assertion)| TokenRequest { tenant: tenant.to_owned(), asked, assertion });
+        let request = asked.map(|(asked, assertion)| TokenRequest {
+            tenant: tenant.to_owned(),
+            asked,
+            assertion: assertion.into(),
+        });
         Self { request, style }
     }
 
@@ -258,10 +261,10 @@ mod tests {
                 assert_eq!((request.tenant.as_str(), request.assertion.as_str()), ("t", "a.b.c"));
             }
             let spaced = valid.replace("a.b.c", "%20%09a.b.c%0D%0A");
-            assert_eq!(granted(endpoint, &[FORM], &spaced).assertion, "a.b.c");
+            assert_eq!(granted(endpoint, &[FORM], &spaced).assertion.as_str(), "a.b.c");
             for kept in ["%EF%BB%BFa.b.c", "%C2%A0a.b.c", "a.b.%0Ac"] {
                 assert_ne!(
-                    granted(endpoint, &[FORM], &valid.replace("a.b.c", kept)).assertion,
+                    granted(endpoint, &[FORM], &valid.replace("a.b.c", kept)).assertion.as_str(),
                     "a.b.c",
                     "{kept}"
                 );

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use ficus::clock::Clock;
@@ -21,7 +21,7 @@ use crate::support::*;
 /// A folder that brokers are started on, one after another.
 pub struct Home {
     pub folder: TempDir,
-    emulator: Emulator,
+    pub emulator: Emulator,
 }
 
 impl Home {
@@ -48,7 +48,7 @@ impl Home {
         Self { folder, emulator }
     }
 
-    fn audit(&self) -> PathBuf {
+    pub fn audit(&self) -> PathBuf {
         self.folder.path().join("data/audit.jsonl")
     }
 
@@ -59,7 +59,7 @@ impl Home {
 }
 
 /// The program, with nothing of ours in its environment. A shell in front of it does what only a process can do to itself.
-fn ficus(before: &str, home: &Path) -> Command {
+pub fn ficus(before: &str, home: &Path) -> Command {
     let mut command = Command::new("sh");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FICUS_")) {
         command.env_remove(name);
@@ -73,7 +73,7 @@ fn ficus(before: &str, home: &Path) -> Command {
 pub struct Server {
     child: Child,
     pub url: String,
-    ops: String,
+    pub ops: String,
     pub client: reqwest::Client,
     /// What it said before it was ready.
     said: Vec<Value>,
@@ -90,14 +90,23 @@ impl Drop for Server {
 
 impl Server {
     pub fn start(home: &Path) -> Self {
-        Self::start_after("", home)
+        Self::start_with(("", "info"), home)
     }
 
     /// In a process to which the shell has done something first.
     pub fn start_after(before: &str, home: &Path) -> Self {
+        Self::start_with((before, "info"), home)
+    }
+
+    /// That logs at this level.
+    pub fn start_at(level: &str, home: &Path) -> Self {
+        Self::start_with(("", level), home)
+    }
+
+    fn start_with((before, level): (&str, &str), home: &Path) -> Self {
         let mut command = ficus(before, home);
         let mut child = command
-            .args(["serve", "--log", "info"])
+            .args(["serve", "--log", level])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -141,6 +150,10 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// The largest file that it may write from now on.
     fn may_write(&self, size: Option<u64>) {
         let limit = Rlimit { current: size, maximum: getrlimit(Resource::Fsize).maximum };
@@ -149,7 +162,7 @@ impl Server {
 }
 
 /// Every line of the log that is one; the others are what a kill may leave, and at most one for each.
-fn lines(path: &Path, kills: usize) -> Vec<Value> {
+pub fn lines(path: &Path, kills: usize) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     let read: Vec<Result<Value, _>> = text.lines().map(serde_json::from_str).collect();
     let broken = read.iter().filter(|line| line.is_err()).count();
@@ -157,7 +170,7 @@ fn lines(path: &Path, kills: usize) -> Vec<Value> {
     read.into_iter().flatten().collect()
 }
 
-fn granted(path: &Path, kills: usize) -> Vec<String> {
+pub fn granted(path: &Path, kills: usize) -> Vec<String> {
     let granted = lines(path, kills).into_iter().filter(|line| line["outcome"] == "granted");
     granted.map(|line| line["traceId"].as_str().unwrap().to_owned()).collect()
 }

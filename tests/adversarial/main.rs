@@ -5,11 +5,16 @@
 
 mod audit;
 mod claims;
+mod clock;
 mod frames;
 mod http;
 mod http2;
 mod jws;
 mod keys;
+mod matching;
+mod minting;
+mod oauth;
+mod operations;
 #[allow(dead_code, reason = "shared with the black-box tests, which use all of it")]
 #[path = "../broker/raw.rs"]
 mod raw;

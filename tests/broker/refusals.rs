@@ -223,23 +223,6 @@ fn a_lifetime_of_25_hours_is_the_longest() {
 }
 
 #[test]
-fn a_client_id_is_found_only_under_its_own_tenant() {
-    shared(|world| async move {
-        let foreign = world
-            .request()
-            .tenant(OTHER_TENANT)
-            .with("client_id", FOREIGN)
-            .with("scope", "https://foreign.example/.default");
-        assert_eq!(foreign.send(world).await.status, 200);
-        foreign.clone().tenant(TENANT).send(world).await.refused(401, "unauthorized_client", 700_016);
-        world.request().tenant(OTHER_TENANT).send(world).await.refused(401, "unauthorized_client", 700_016);
-        // Nor is a resource of the other tenant.
-        let other = world.request().with("scope", "https://foreign.example/.default");
-        other.send(world).await.refused(401, "invalid_resource", 500_011);
-    });
-}
-
-#[test]
 fn disabled_credentials_and_issuers_count_as_unnamed() {
     shared(|world| async move {
         let (header, mut claims) = world.honest();
@@ -253,16 +236,6 @@ fn disabled_credentials_and_issuers_count_as_unnamed() {
         world.request().send(&world).await.refused(401, "invalid_client", 700_211);
         let bare = world.request().with("client_id", BARE).send(&world).await;
         bare.refused(401, "invalid_client", 70_025);
-    });
-}
-
-#[test]
-fn our_own_token_is_no_assertion() {
-    shared(|world| async move {
-        let token = world.request().send(world).await.token().to_owned();
-        world.request_with(&token).send(world).await.refused(401, "invalid_client", 700_231);
-        let v2 = world.request().with("scope", "api://orders/.default").send(world).await.token().to_owned();
-        world.request_with(&v2).send(world).await.refused(401, "invalid_client", 700_231);
     });
 }
 

@@ -117,29 +117,6 @@ fn a_v1_resource_of_es256_has_no_x5t_and_a_v2_resource_of_rs256_has_none_either(
 }
 
 #[test]
-fn nothing_of_the_external_token_is_passed_on() {
-    shared(|world| async move {
-        let (header, honest) = world.honest();
-        let mut loaded = honest.clone();
-        let extra = json!({
-            "roles": ["Owner"], "scp": "user_impersonation", "tid": OTHER_TENANT, "groups": ["admins"],
-            "act": { "sub": "someone" }, "oid": CLIENT, "azp": "x", "appid": "x", "azpacr": "0", "appidacr": "0",
-            "uti": "AAAAAAAAAAAAAAAAAAAAAA", "ver": "9.9", "idtyp": "user", "idp": "https://evil.example/",
-            "wids": ["62e90394-69f5-4237-9190-012177145e10"], "xms_mirid": "/evil", "xms_ficinfo": "evil",
-            "xms_cc": ["cp1"], "upn": "a@b.example", "name": "n", "cnf": { "jkt": "x" }, "nonce": "n",
-            "acr": "1", "amr": ["pwd"], "may_act": { "sub": "x" }, "authorization_details": [],
-        });
-        loaded.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        for (resource, audience) in [(VAULT, VAULT), (API, API_CLIENT)] {
-            let scope = format!("{resource}/.default");
-            let form = |claims| world.request_with(&world.sign(&header, claims)).with("scope", &scope);
-            let plain = claims(world, form(&honest), audience).await;
-            assert_eq!(claims(world, form(&loaded), audience).await, plain);
-        }
-    });
-}
-
-#[test]
 fn roles_come_from_the_scope_and_its_ancestors_by_whole_segments() {
     wide(|world| async move {
         let roles =
@@ -179,22 +156,6 @@ fn only_a_user_assigned_identity_has_xms_mirid() {
         );
         let application = claims(world, asking(world, VAULT).with("client_id", APP), VAULT).await;
         assert_eq!(application.get("xms_mirid"), None, "an application that has a place");
-    });
-}
-
-#[test]
-fn every_token_has_a_uti_of_its_own() {
-    shared(|world| async move {
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..200 {
-            let form = asking(world, API);
-            tasks.spawn(async move {
-                let reply = form.send(world).await;
-                take_uti(&mut verify(world, reply.token(), API_CLIENT).await.claims)
-            });
-        }
-        let utis: BTreeSet<String> = tasks.join_all().await.into_iter().collect();
-        assert_eq!(utis.len(), 200);
     });
 }
 

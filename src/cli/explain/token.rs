@@ -4,11 +4,12 @@ use std::io::Read;
 use std::path::Path;
 
 use super::super::Failure;
+use crate::secret::Secret;
 
 /// Far above the largest limit of a broker; more is no token.
 const LARGEST: u64 = 4 << 20;
 
-pub(super) fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<Secret<String>, Failure> {
     let failed = |why: String| Failure::Line(format!("{}: {why}", file.display()));
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
@@ -18,6 +19,7 @@ pub(super) fn read(file: &Path) -> Result<String, Failure> {
     };
     read.map_err(|error| failed(format!("can't be read: {error}")))?;
     String::from_utf8(bytes)
+        .map(Secret::from)
         .map_err(|_| failed("is not text (hint: a token is ASCII; was it saved as UTF-16?)".to_owned()))
 }
 
