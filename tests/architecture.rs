@@ -1,6 +1,8 @@
 //! Holds the sources to the design, read as text: which module may use which, what `domain` never does, how long things
 //! get, and habits. Each rule is a function from sources to offenders, so that the tests below show that it can fail.
 
+#[path = "architecture/catalogue.rs"]
+mod catalogue;
 #[path = "architecture/rust.rs"]
 mod rust;
 #[path = "architecture/sources.rs"]
@@ -115,6 +117,20 @@ fn habits_are_kept() {
 }
 
 /// Fails with every offender.
+#[test]
+fn every_row_of_the_threat_catalogue_has_a_test_of_its_name() {
+    none(&catalogue::untested(&catalogue::suites()));
+}
+
+#[test]
+fn security_md_names_tests_and_files_that_are_there() {
+    let text = std::fs::read_to_string(catalogue::project().join("SECURITY.md")).expect("it is there");
+    let table = catalogue::section(&text, "## The threat catalogue, held by tests");
+    assert!(table.matches("\n| ").count() > 20, "the table is there");
+    let names = ["tests", "src"].iter().flat_map(|folder| catalogue::functions(folder)).collect();
+    none(&catalogue::dangling(table, &names));
+}
+
 fn none(offenders: &[String]) {
     assert!(offenders.is_empty(), "{} offender(s):\n{}", offenders.len(), offenders.join("\n"));
 }
@@ -318,4 +334,13 @@ fn bad_habits_are_found() {
     let good =
         "// x.unwrap()\nfn f<'a>() { g(r#\"\".unwrap()\"#, b'\\'', '\"', unwrap_or()) }\n/* todo!() */";
     finds(habits, &[("a.rs", good)], &[]);
+}
+
+#[test]
+fn rows_without_tests_and_names_without_functions_are_found() {
+    let names = BTreeSet::from(["j_01_one".to_owned(), "two".to_owned()]);
+    let untested = catalogue::untested(&names);
+    assert!(untested.contains(&"j_02_".to_owned()) && !untested.contains(&"j_01_".to_owned()));
+    let table = "| `two` and `j_01_…`, `tests/adversarial`, `jws.rs` | `three`, `j_02_…`, `nowhere.rs` |";
+    assert_eq!(catalogue::dangling(table, &names), ["three", "j_02_…", "nowhere.rs"]);
 }

@@ -22,6 +22,7 @@ pub mod matching;
 pub mod onetime;
 pub mod policy;
 pub mod proof;
+pub mod reason;
 pub mod refusal;
 pub mod resource;
 pub mod rules;

@@ -320,7 +320,7 @@ fn serve_refuses_a_port_in_use() {
 }
 
 #[test]
-fn serve_refuses_a_key_that_others_can_read() {
+fn p_04_serve_refuses_a_key_that_others_can_read() {
     let home = Home::new().initialised();
     let keys = fs::read_dir(home.path("data/keys")).unwrap().flatten().map(|entry| entry.path());
     let key = keys.into_iter().find(|path| path.extension().is_some_and(|e| e == "pem")).unwrap();

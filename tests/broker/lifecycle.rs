@@ -277,7 +277,7 @@ fn nothing_is_granted_that_cannot_be_recorded() {
 // The end
 
 #[test]
-fn a_request_in_flight_at_the_end_is_answered_and_recorded() {
+fn p_08_a_request_in_flight_at_the_end_is_answered_and_recorded() {
     let settings = "[trust]\nrequest_wait = \"30s\"\nfetch_deadline = \"30s\"\n".to_owned();
     RUNTIME.block_on(async {
         let world = World::start(Plan { settings, ..Plan::default() }).await;

@@ -268,7 +268,7 @@ fn before_the_signature_holds_no_answer_depends_on_subject_or_audience() {
 }
 
 #[test]
-fn nothing_that_is_configured_reaches_an_answer() {
+fn p_09_nothing_that_is_configured_reaches_an_answer() {
     shared(|world| async move {
         // What the directory holds and none of these requests presents.
         let configured = [

@@ -1,0 +1,218 @@
+//! What refusals are called: in metrics, the audit record, on the explanation page, and as codes.
+
+/// The name of a refusal in metrics, the audit record and the explanation page: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is explained at the Refusal of the same name")]
+pub enum Reason {
+    Method,
+    Path,
+    BodyTooLarge,
+    BodyTooSlow,
+    Malformed,
+    MissingParameter,
+    GrantType,
+    Scope,
+    ResourceForm,
+    AssertionAbsent,
+    TenantAbsent,
+    TenantNil,
+    TenantForm,
+    TenantUnknown,
+    ClientNil,
+    ClientUnknown,
+    ClientDisabled,
+    AssertionMalformed,
+    AssertionKind,
+    ClaimAbsent,
+    OwnIssuer,
+    NoCredential,
+    IssuerUnnamed,
+    AlgorithmRefused,
+    KeyIdAbsent,
+    IssuerUnavailable,
+    KeyUnknown,
+    Signature,
+    Time,
+    Lifetime,
+    SubjectAbsent,
+    SubjectUnmatched,
+    AudienceUnmatched,
+    ResourceUnknown,
+    NotAssigned,
+    Replayed,
+    AddressRate,
+    IdentityRate,
+    InstanceUnknown,
+    Overloaded,
+    OneTimeFull,
+    AuditUnavailable,
+    SigningUnavailable,
+    ClockUnset,
+    Internal,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 45] = [
+        Self::Method,
+        Self::Path,
+        Self::BodyTooLarge,
+        Self::BodyTooSlow,
+        Self::Malformed,
+        Self::MissingParameter,
+        Self::GrantType,
+        Self::Scope,
+        Self::ResourceForm,
+        Self::AssertionAbsent,
+        Self::TenantAbsent,
+        Self::TenantNil,
+        Self::TenantForm,
+        Self::TenantUnknown,
+        Self::ClientNil,
+        Self::ClientUnknown,
+        Self::ClientDisabled,
+        Self::AssertionMalformed,
+        Self::AssertionKind,
+        Self::ClaimAbsent,
+        Self::OwnIssuer,
+        Self::NoCredential,
+        Self::IssuerUnnamed,
+        Self::AlgorithmRefused,
+        Self::KeyIdAbsent,
+        Self::IssuerUnavailable,
+        Self::KeyUnknown,
+        Self::Signature,
+        Self::Time,
+        Self::Lifetime,
+        Self::SubjectAbsent,
+        Self::SubjectUnmatched,
+        Self::AudienceUnmatched,
+        Self::ResourceUnknown,
+        Self::NotAssigned,
+        Self::Replayed,
+        Self::AddressRate,
+        Self::IdentityRate,
+        Self::InstanceUnknown,
+        Self::Overloaded,
+        Self::OneTimeFull,
+        Self::AuditUnavailable,
+        Self::SigningUnavailable,
+        Self::ClockUnset,
+        Self::Internal,
+    ];
+
+    /// The label in metrics and in the audit record.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Path => "path",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::Malformed => "malformed",
+            Self::MissingParameter => "missing_parameter",
+            Self::GrantType => "grant_type",
+            Self::Scope => "scope",
+            Self::ResourceForm => "resource_form",
+            Self::AssertionAbsent => "assertion_absent",
+            Self::TenantAbsent => "tenant_absent",
+            Self::TenantNil => "tenant_nil",
+            Self::TenantForm => "tenant_form",
+            Self::TenantUnknown => "tenant_unknown",
+            Self::ClientNil => "client_nil",
+            Self::ClientUnknown => "client_unknown",
+            Self::ClientDisabled => "client_disabled",
+            Self::AssertionMalformed => "assertion_malformed",
+            Self::AssertionKind => "assertion_kind",
+            Self::ClaimAbsent => "claim_absent",
+            Self::OwnIssuer => "own_issuer",
+            Self::NoCredential => "no_credential",
+            Self::IssuerUnnamed => "issuer_unnamed",
+            Self::AlgorithmRefused => "algorithm_refused",
+            Self::KeyIdAbsent => "key_id_absent",
+            Self::IssuerUnavailable => "issuer_unavailable",
+            Self::KeyUnknown => "key_unknown",
+            Self::Signature => "signature",
+            Self::Time => "time",
+            Self::Lifetime => "lifetime",
+            Self::SubjectAbsent => "subject_absent",
+            Self::SubjectUnmatched => "subject_unmatched",
+            Self::AudienceUnmatched => "audience_unmatched",
+            Self::ResourceUnknown => "resource_unknown",
+            Self::NotAssigned => "not_assigned",
+            Self::Replayed => "replayed",
+            Self::AddressRate => "address_rate",
+            Self::IdentityRate => "identity_rate",
+            Self::InstanceUnknown => "instance_unknown",
+            Self::Overloaded => "overloaded",
+            Self::OneTimeFull => "one_time_full",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::SigningUnavailable => "signing_unavailable",
+            Self::ClockUnset => "clock_unset",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The number after `AADSTS` (reference: entra-token-service.md section 2.3).
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Method => 900_561,
+            Self::Path => 90_023,
+            Self::BodyTooLarge | Self::BodyTooSlow => 90_013,
+            Self::Malformed => 9_002_313,
+            Self::MissingParameter => 900_144,
+            Self::GrantType => 70_003,
+            Self::Scope => 1_002_012,
+            Self::ResourceForm => 500_012,
+            Self::AssertionAbsent => 7_000_216,
+            Self::TenantAbsent => 50_059,
+            Self::TenantNil => 900_021,
+            Self::TenantForm => 900_023,
+            Self::TenantUnknown => 90_002,
+            Self::ClientNil => 700_038,
+            Self::ClientUnknown => 700_016,
+            Self::ClientDisabled => 7_000_112,
+            Self::AssertionMalformed => 50_027,
+            Self::AssertionKind => 5_002_727,
+            Self::ClaimAbsent => 90_014,
+            Self::OwnIssuer => 700_231,
+            Self::NoCredential => 70_025,
+            Self::IssuerUnnamed => 700_211,
+            Self::AlgorithmRefused => 5_002_738,
+            Self::KeyIdAbsent => 5_002_723,
+            Self::IssuerUnavailable => 50_166,
+            Self::KeyUnknown => 7_000_272,
+            Self::Signature => 700_027,
+            Self::Time => 700_024,
+            Self::Lifetime => 70_023,
+            Self::SubjectAbsent => 700_022,
+            Self::SubjectUnmatched => 700_213,
+            Self::AudienceUnmatched => 700_212,
+            Self::ResourceUnknown => 500_011,
+            Self::NotAssigned => 501_051,
+            Self::Replayed => 50_013,
+            Self::AddressRate | Self::IdentityRate => 90_055,
+            Self::InstanceUnknown => 50_049,
+            Self::Overloaded | Self::OneTimeFull => 90_024,
+            Self::AuditUnavailable => 90_033,
+            Self::SigningUnavailable | Self::ClockUnset => 90_006,
+            Self::Internal => 90_020,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed_once_under_a_label_of_its_own() {
+        let labels: HashSet<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{reason:?} is not in its place");
+        }
+        assert_eq!(Reason::Internal as usize + 1, Reason::ALL.len());
+    }
+}
