@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -154,6 +155,13 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// The address space that it has, in bytes.
+    fn addresses(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        size.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// The largest file that it may write from now on.
     fn may_write(&self, size: Option<u64>) {
         let limit = Rlimit { current: size, maximum: getrlimit(Resource::Fsize).maximum };
@@ -175,6 +183,34 @@ pub fn granted(path: &Path, kills: usize) -> Vec<String> {
     granted.map(|line| line["traceId"].as_str().unwrap().to_owned()).collect()
 }
 
+type Traces = Arc<Mutex<HashSet<String>>>;
+
+/// Grants and garbage, each client on its own, until the connection is gone. Notes which grants were received.
+fn load(home: &Home, server: &Arc<Server>, received: &Traces) -> JoinSet<()> {
+    let mut load = JoinSet::new();
+    for client in 0..6 {
+        let honest = client < 4;
+        let form = if honest { home.form() } else { home.form().with("client_assertion", "a.b.c") };
+        let (server, received) = (Arc::clone(server), Arc::clone(received));
+        load.spawn(async move {
+            while let Some(reply) = server.post(&form).await {
+                assert_eq!(reply.status, if honest { 200 } else { 400 }, "{:?}", reply.body);
+                if honest {
+                    received.lock().unwrap().insert(reply.trace());
+                }
+            }
+        });
+    }
+    load
+}
+
+#[track_caller]
+fn all_recorded(home: &Home, received: &Traces, ends: usize) {
+    let recorded: HashSet<String> = granted(&home.audit(), ends).into_iter().collect();
+    let missing: Vec<_> = received.lock().unwrap().difference(&recorded).cloned().collect();
+    assert!(missing.is_empty(), "after {ends} ends: {missing:?}");
+}
+
 #[test]
 fn killed_at_any_instant_every_grant_that_was_received_is_recorded() {
     const ROUNDS: usize = 8;
@@ -186,30 +222,14 @@ fn killed_at_any_instant_every_grant_that_was_received_is_recorded() {
             let faults: Vec<_> = server.said.iter().filter(|line| line["level"] == "ERROR").collect();
             assert!(faults.is_empty(), "round {round}: {faults:?}");
             assert_eq!(server.readiness().await, 200);
-            // Grants and garbage, each client on its own, until the connection is gone.
-            let mut load = JoinSet::new();
-            for client in 0..6 {
-                let honest = client < 4;
-                let form = if honest { home.form() } else { home.form().with("client_assertion", "a.b.c") };
-                let (server, received) = (Arc::clone(&server), Arc::clone(&received));
-                load.spawn(async move {
-                    while let Some(reply) = server.post(&form).await {
-                        assert_eq!(reply.status, if honest { 200 } else { 400 }, "{:?}", reply.body);
-                        if honest {
-                            received.lock().unwrap().insert(reply.trace());
-                        }
-                    }
-                });
-            }
+            let load = load(&home, &server, &received);
             // At another moment of the load each time: so many grants have been received, others are under way.
             let enough = received.lock().unwrap().len() + 1 + round * 3;
             let grown = || async { (received.lock().unwrap().len() >= enough).then_some(()) };
             eventually("load", grown).await;
             kill_process(server.process(), Signal::KILL).unwrap();
             load.join_all().await;
-            let recorded: HashSet<String> = granted(&home.audit(), round + 1).into_iter().collect();
-            let missing: Vec<_> = received.lock().unwrap().difference(&recorded).cloned().collect();
-            assert!(missing.is_empty(), "round {round}: {missing:?}");
+            all_recorded(&home, &received, round + 1);
         }
         // A half-written line, as a kill in the middle of a write leaves it, is ended and does not swallow the next.
         fs::write(home.audit(), [&fs::read(home.audit()).unwrap()[..], b"{\"outcome\":\"gran"].concat())
@@ -221,6 +241,36 @@ fn killed_at_any_instant_every_grant_that_was_received_is_recorded() {
         let all = granted(&home.audit(), ROUNDS + 1);
         assert_eq!(all.last(), Some(&last.trace()));
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "none is there twice");
+    });
+}
+
+/// Clients of which each keeps a connection take what memory there is.
+#[test]
+fn without_memory_the_process_aborts_and_every_grant_that_was_received_is_recorded() {
+    RUNTIME.block_on(async {
+        let home = Home::new().await;
+        let received = Traces::default();
+        // The allocator reserves a gigabyte of addresses at the start, which would be counted as used.
+        let server = Server::start_after("export MIMALLOC_ARENA_RESERVE=32MiB;", home.folder.path());
+        let mut server = Arc::new(server);
+        let load = load(&home, &server, &received);
+        eventually("load", || async { (received.lock().unwrap().len() > 20).then_some(()) }).await;
+        let limit = Rlimit { current: Some(server.addresses()), maximum: getrlimit(Resource::As).maximum };
+        prlimit(Some(server.process()), Resource::As, limit).unwrap();
+        let mut clients = Vec::new();
+        loop {
+            let client = client(Some(&home.folder.path().join("data/tls/ca.pem")));
+            if client.get(&server.url).send().await.is_err() {
+                break;
+            }
+            clients.push(client);
+        }
+        load.join_all().await;
+        let status = Arc::get_mut(&mut server).unwrap().wait();
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+        all_recorded(&home, &received, 1);
+        let server = Server::start(home.folder.path());
+        server.post(&home.form()).await.unwrap().token();
     });
 }
 
