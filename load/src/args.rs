@@ -53,7 +53,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// A known scenario, a file that ends in .toml, or "all" but soak; may be repeated.
+    /// A known scenario, a file that ends in .toml, or "all" (but soak and smoke); may be repeated.
     #[arg(long = "scenario", short, default_value = DEFAULT, value_name = "NAME")]
     pub(crate) scenarios: Vec<String>,
     /// Show the known scenarios.

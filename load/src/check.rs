@@ -102,6 +102,18 @@ pub(crate) async fn counts(
     Ok((checks, reloads))
 }
 
+/// A phase in which nothing happened would satisfy almost any assertion.
+pub(crate) fn worked(report: &Report) -> Vec<Check> {
+    let idle =
+        report.phases.iter().filter(|phase| !phase.warm && phase.done + phase.shed + phase.errors == 0);
+    let check = |name: &String| Check {
+        what: format!("phase {name} has jobs"),
+        holds: false,
+        found: "there was nothing left to send; --pool makes more".to_owned(),
+    };
+    idle.map(|phase| check(&phase.name)).collect()
+}
+
 /// Whether an assertion holds.
 pub(crate) fn assert(assert: &Assert, figures: &BTreeMap<String, f64>) -> Check {
     let what = assert.to_string();

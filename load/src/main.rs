@@ -76,7 +76,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
 /// On this thread: children end with the thread that started them. On Ctrl-C or SIGTERM everything is dropped, and
 /// children with it.
 fn until_interrupted(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
@@ -86,14 +87,17 @@ fn until_interrupted(work: impl Future<Output = Result<ExitCode, Failure>>) -> R
         }
         show::note("interrupted: nothing is left running");
         Ok(ExitCode::from(INTERRUPTED))
-    })
+    });
+    // Signing that goes on is nobody's any more.
+    runtime.shutdown_background();
+    done
 }
 
 async fn runs(args: &RunArgs) -> Result<ExitCode, Failure> {
     // Each connection is an open file, here as there.
     ficus::net::room_for_connections();
     let mut all_hold = true;
-    for name in &args.scenarios {
+    for name in scenario::named(&args.scenarios) {
         let mut scenario = Scenario::find(name)?;
         scenario.change(args)?;
         let report = run::run(args, &scenario).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ficus::clock::Stopwatch;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use crate::args::RunArgs;
 use crate::broker::{Broker, Counts, program};
@@ -86,7 +87,7 @@ impl<'a> Stage<'a> {
             }
             None => met(args, folder)?,
         };
-        let course = Arc::new(course(args, scenario, &broker, &issuer)?);
+        let course = Arc::new(course(args, scenario, &broker, &issuer).await?);
         let before = broker.counts().await?;
         let victims = Victims { issuer, world: Arc::new(world), course, program };
         let client = Client::default();
@@ -184,7 +185,8 @@ impl<'a> Stage<'a> {
         report.about.clone_from(&scenario.about);
         report.setting = check::setting(scenario, broker.ready_ms);
         let (checks, reloads) = check::counts(broker, self.before, &self.client).await?;
-        report.checks = checks;
+        report.checks = check::worked(&report);
+        report.checks.extend(checks);
         report.figures.insert("reloads".to_owned(), reloads);
         report.figures.insert("issuer_fetches".to_owned(), self.victims.issuer.fetches() as f64);
         if let Some(ready) = broker.ready_ms {
@@ -228,7 +230,12 @@ fn met(args: &RunArgs, folder: &Path) -> Result<(World, Broker), Failure> {
     ))
 }
 
-fn course(args: &RunArgs, scenario: &Scenario, broker: &Broker, issuer: &Issuer) -> Result<Course, Failure> {
+async fn course(
+    args: &RunArgs,
+    scenario: &Scenario,
+    broker: &Broker,
+    issuer: &Arc<Issuer>,
+) -> Result<Course, Failure> {
     let (traffic, elsewhere) = (&scenario.traffic, &args.elsewhere);
     let foreign = elsewhere.peer_url.as_ref().map(|_| Foreign {
         dialect: elsewhere.peer_dialect,
@@ -236,13 +243,19 @@ fn course(args: &RunArgs, scenario: &Scenario, broker: &Broker, issuer: &Issuer)
         audience: elsewhere.peer_audience.clone(),
         parameters: elsewhere.peer_param.clone(),
     });
-    let progress = show::progress("signing assertions", traffic.pool as u64);
-    let stock = stock::make(scenario, issuer, foreign.as_ref(), &|count| progress.inc(count))?;
-    progress.finish_and_clear();
     let url = match foreign {
         Some(_) => broker.url.clone(),
         None => format!("{}/{TENANT}/oauth2/v2.0/token", broker.url),
     };
+    // Elsewhere, so that this thread can be interrupted.
+    let (sent, signing_by) = (scenario.clone(), issuer.clone());
+    let made = spawn_blocking(move || {
+        let progress = show::progress("signing assertions", sent.traffic.pool as u64);
+        let stock = stock::make(&sent, &signing_by, foreign.as_ref(), &|count| progress.inc(count));
+        progress.finish_and_clear();
+        stock
+    });
+    let stock = made.await??;
     let post = Ask::post(&url, traffic.http)?;
     let job = match traffic.cold {
         true => Job::Cold(Box::new([Ask::get(&discovery(&broker.url), traffic.http)?, post])),

@@ -285,7 +285,7 @@ impl Report {
 
 /// Percentiles from the middle to where a single job decides, ever closer together.
 fn curve(histogram: &hdrhistogram::Histogram<u64>) -> Vec<(f64, f64)> {
-    let mut points: Vec<_> = (0..10).map(|n| f64::from(n) / 10.0).collect();
+    let mut points: Vec<_> = (0..9).map(|n| f64::from(n) / 10.0).collect();
     let mut rest = 0.1;
     while rest * histogram.len() as f64 >= 1.0 && rest > 1e-6 {
         points.extend([1.0 - rest, 1.0 - rest / 2.0, 1.0 - rest / 4.0]);

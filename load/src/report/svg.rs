@@ -66,8 +66,12 @@ impl Scale {
         };
         let mut x = bounds(&mut points().map(|point| point.0));
         let mut y = bounds(&mut points().map(|point| point.1));
+        // No point, or all of them above each other.
         if x.0 >= x.1 {
-            x = (x.0.min(0.0), x.0.max(0.0) + 1.0);
+            x = if x.0 == x.1 { (x.0, x.0 + 1.0) } else { (0.0, 1.0) };
+        }
+        if y.0 > y.1 {
+            y = (0.1, 1.0);
         }
         if chart.is_log {
             y = (10_f64.powf(y.0.max(1e-3).log10().floor()), 10_f64.powf(y.1.max(1e-2).log10().ceil()));
@@ -108,7 +112,7 @@ fn round_numbers((low, high): (f64, f64), count: f64) -> Vec<f64> {
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= raw);
     let step = step.unwrap_or(raw);
     let first = (low / step).ceil() as i64;
-    (first..).map(|n| n as f64 * step).take_while(|value| *value <= high * 1.000_001).collect()
+    (first..).map(|n| n as f64 * step).take_while(|value| *value <= high * 1.000_001).take(50).collect()
 }
 
 impl Chart<'_> {
