@@ -7,7 +7,9 @@ FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 # Dependencies first, under an empty program: this layer holds until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs && cargo build --release --locked
+# The load harness is part of the workspace, and not of the image: it is never built.
+COPY load/Cargo.toml load/
+RUN mkdir src load/src && touch src/lib.rs && echo 'fn main() {}' | tee load/src/main.rs >src/main.rs && cargo build --release --locked
 # The samples are compiled in, for `ficus dev`.
 COPY config config
 COPY src src

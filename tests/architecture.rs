@@ -112,6 +112,11 @@ fn files_and_functions_stay_within_their_budgets() {
 }
 
 #[test]
+fn the_load_harness_stays_within_them_too() {
+    none(&lengths(&Sources::harness()));
+}
+
+#[test]
 fn habits_are_kept() {
     none(&habits(&Sources::ours()));
 }
@@ -305,6 +310,7 @@ fn lengths_are_found() {
     let function = |lines: usize| format!("fn f() {{\n{}}}\n", "    g(\"}\");\n".repeat(lines - 2));
     finds(lengths, &[("a.rs", &function(FUNCTION_LINES))], &[]);
     finds(lengths, &[("a.rs", &function(FUNCTION_LINES + 1))], &["src/a.rs:1: f has 61 lines"]);
+    finds(lengths, &[("load/src/a.rs", &function(FUNCTION_LINES + 1))], &["load/src/a.rs:1: f has 61 lines"]);
     let tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "x!();\n".repeat(FILE_LINES), function(99));
     finds(lengths, &[("a.rs", &tests)], &[]);
     finds(lengths, &[("a.rs", &"x!();\n".repeat(FILE_LINES + 1))], &["src/a.rs:1: 401 lines"]);

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::rust::{Token, Use, closing, find, is_word, item_end, pieces, tokens, tree};
 
+/// Where the load harness is.
+const HARNESS: &str = "load/src";
+
 /// Production code: what remains without tests.
 pub(crate) struct Sources {
     pub(crate) files: Vec<File>,
@@ -22,7 +25,20 @@ pub(crate) struct Edge {
 
 impl Sources {
     pub(crate) fn ours() -> Self {
-        let (root, mut texts) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), Vec::new());
+        let sources = Self::below("src", "");
+        assert!(sources.files.len() > 50, "only {} sources found", sources.files.len());
+        sources
+    }
+
+    /// The load harness, which stands outside the rows.
+    pub(crate) fn harness() -> Self {
+        let sources = Self::below(HARNESS, HARNESS);
+        assert!(sources.files.len() > 10, "only {} sources found", sources.files.len());
+        sources
+    }
+
+    fn below(folder: &str, prefix: &str) -> Self {
+        let (root, mut texts) = (Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), Vec::new());
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).expect("src can be listed") {
@@ -30,12 +46,12 @@ impl Sources {
                 if path.is_dir() {
                     folders.push(path);
                 } else if let Some(name) = path.strip_prefix(&root).ok().and_then(Path::to_str) {
-                    texts.push((name.to_owned(), fs::read_to_string(&path).expect("sources are UTF-8")));
+                    let name = Path::new(prefix).join(name).to_string_lossy().into_owned();
+                    texts.push((name, fs::read_to_string(&path).expect("sources are UTF-8")));
                 }
             }
         }
         texts.sort();
-        assert!(texts.len() > 50, "only {} sources found", texts.len());
         Self::of(texts.iter().map(|(path, text)| (path.as_str(), text.as_str())))
     }
 
@@ -129,7 +145,10 @@ impl File {
     }
 
     pub(crate) fn at(&self, line: usize) -> String {
-        format!("src/{}:{line}", self.path)
+        match self.path.starts_with(HARNESS) {
+            true => format!("{}:{line}", self.path),
+            false => format!("src/{}:{line}", self.path),
+        }
     }
 
     /// Where these pieces of code stand; imports in groups are seen as well.
