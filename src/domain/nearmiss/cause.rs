@@ -51,16 +51,16 @@ causes! {
     IPct "I-PCT" Change "one of the two issuers is percent-encoded"
     IScheme "I-SCHEME" Change "an issuer is a whole https URL; GitLab's CI_JOB_JWT, which has no scheme, is gone: use id_tokens"
     ILookalike "I-LOOKALIKE" Look "the issuers look the same and are not: there is a foreign letter or an invisible character in one of them"
-    ITypo "I-TYPO" Change "the issuers differ by a few characters"
+    ITypo "I-TYPO" Look "the issuers differ by a few characters: one is misspelled, or somebody poses as the other"
     IWellKnown "I-WELLKNOWN" Change "configured is the address of a document or of keys: write the issuer itself"
     IGhSlug "I-GH-SLUG" Change "the enterprise's setting for a slug in GitHub's issuer was switched on or off: configure the presented one"
-    IGhGhes "I-GH-GHES" Change "github.com, GHE.com and GitHub Enterprise Server have issuers of their own: configure the presented one"
-    IGitlabHost "I-GITLAB-HOST" Change "the issuer is the GitLab instance's own URL, gitlab.com only on gitlab.com"
+    IGhGhes "I-GH-GHES" Look "github.com, GHE.com and each GitHub Enterprise Server have issuers of their own: configure the presented one if that server is yours"
+    IGitlabHost "I-GITLAB-HOST" Look "the issuer is the GitLab instance's own URL, gitlab.com only on gitlab.com: configure the presented one if that instance is yours"
     IK8sLocal "I-K8S-LOCAL" Look "the cluster issues tokens under an internal name: set --service-account-issuer (managed clusters: switch the OIDC issuer on) and recreate the pods"
-    IClusterNew "I-CLUSTER-NEW" Change "another cluster of the same place: it was probably rebuilt, and a rebuilt cluster has a new issuer"
-    IAksOld "I-AKS-OLD" Change "AKS has changed the form of its issuers: read it from the cluster (az aks show --query oidcIssuerProfile.issuerUrl)"
+    IClusterNew "I-CLUSTER-NEW" Look "another cluster of the same place: a rebuilt one has a new issuer; configure it if that cluster is yours"
+    IAksOld "I-AKS-OLD" Look "AKS has changed the form of its issuers: read it from the cluster (az aks show --query oidcIssuerProfile.issuerUrl)"
     IAdoOld "I-ADO-OLD" Look "app.vstoken.visualstudio.com issues System.AccessToken, which nobody can verify: request an OIDC token for the service connection"
-    IAdoNew "I-ADO-NEW" Change "the Azure DevOps service connection uses the other of its two issuers: copy issuer and subject from the connection's page"
+    IAdoNew "I-ADO-NEW" Look "the Azure DevOps service connection uses the other of its two issuers: copy issuer and subject from the connection's page"
     IV1V2 "I-V1V2" Change "v1.0 and v2.0 tokens of one Entra tenant have different issuers"
     IVercel "I-VERCEL" Change "the Vercel project's issuer mode differs: global or of the team"
     IGkeLoc "I-GKE-LOC" Change "the same GKE cluster by another location: the issuer has the exact zone or region"
@@ -116,9 +116,9 @@ causes! {
     // ---- Subject: other platforms ----
     SGoogEmail "S-GOOG-EMAIL" Change "Google's subject is the service account's numeric unique id, not its e-mail address"
     STfcPhase "S-TFC-PHASE" Add "plan and apply have different subjects: one credential for each"
-    STfcProj "S-TFC-PROJ" Change "the subject has the project's name, with its spaces as they are"
-    SAdoName "S-ADO-NAME" Change "organisation, project or service connection has another name: it was renamed, or misspelled"
-    SAdoEid "S-ADO-EID" Change "copy the subject from the service connection's page, letter by letter"
+    STfcProj "S-TFC-PROJ" Add "the subject has the project's name, with its spaces as they are"
+    SAdoName "S-ADO-NAME" Add "organisation, project or service connection has another name: it was renamed, or misspelled"
+    SAdoEid "S-ADO-EID" Look "copy the subject from the service connection's page, letter by letter"
     SVolatile "S-VOLATILE" Look "this platform's standard subject is new for every run and can't be configured: make it issue a stable one, such as Buildkite's --subject-claim pipeline_id"
     SCircleUser "S-CIRCLE-USER" Add "CircleCI's subject has the user who started the pipeline"
     SCircleV2 "S-CIRCLE-V2" Change "CIRCLE_OIDC_TOKEN and CIRCLE_OIDC_TOKEN_V2 have different subjects"
@@ -157,6 +157,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn no_record_is_proposed_for_what_may_be_somebody_elses() {
+        for cause in [
+            Cause::ILookalike,
+            Cause::ITypo,
+            Cause::IGhGhes,
+            Cause::IGitlabHost,
+            Cause::IClusterNew,
+            Cause::IAksOld,
+            Cause::IAdoNew,
+            Cause::SLookalike,
+            Cause::SGhIdDiff,
+            Cause::SGhOwner,
+            Cause::SGhPr,
+            Cause::TWrongClient,
+        ] {
+            assert_eq!(cause.remedy(), Remedy::Look, "{cause:?}");
+        }
+    }
 
     #[test]
     fn ids_are_unique_and_hints_are_one_line() {

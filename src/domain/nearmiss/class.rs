@@ -57,17 +57,21 @@ pub(super) fn spelling(presented: &str, configured: &str) -> Option<Class> {
     if p.len() > LONGEST || c.len() > LONGEST {
         return None;
     }
-    let same = |of: fn(&str) -> Cow<'_, str>| of(p) == of(c);
-    let ways: [(fn(&str) -> Cow<'_, str>, Class); 6] = [
-        (|text| text.trim().into(), Class::Whitespace),
-        (|text| text.trim_end_matches('/').into(), Class::Slash),
-        (|text| text.to_lowercase().into(), Class::Case),
-        (percent_decoded, Class::PercentEncoding),
-        (|text| without_scheme(text).into(), Class::Scheme),
-        (|text| skeleton(text).into(), Class::Lookalike),
-    ];
-    ways.into_iter().find(|(way, _)| same(*way)).map(|(_, class)| class)
+    let mut ways = WAYS.iter().filter(|(way, _)| way(p) == way(c));
+    ways.next().map(|(_, class)| *class)
 }
+
+/// Takes away what two texts may differ in.
+type Way = fn(&str) -> Cow<'_, str>;
+
+const WAYS: [(Way, Class); 6] = [
+    (|text| text.trim().into(), Class::Whitespace),
+    (|text| text.trim_end_matches('/').into(), Class::Slash),
+    (|text| text.to_lowercase().into(), Class::Case),
+    (percent_decoded, Class::PercentEncoding),
+    (|text| without_scheme(text).into(), Class::Scheme),
+    (|text| skeleton(text).into(), Class::Lookalike),
+];
 
 /// What remains behind `https://` or `http://`.
 pub(super) fn without_scheme(text: &str) -> &str {

@@ -61,26 +61,52 @@ pub fn pieces(presented: &str, configured: &str) -> [Vec<Piece>; 2] {
         return [presented, configured].map(|text| vec![Piece { text: text.to_owned(), common: false }]);
     }
     let (a, b): (Vec<char>, Vec<char>) = (presented.chars().collect(), configured.chars().collect());
-    let front = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-    let (inner_a, inner_b) = differing(&a, &b);
-    let (mut common_a, mut common_b) = (vec![true; a.len()], vec![true; b.len()]);
+    let mut steps = aligned(&a, &b);
+    for run in steps.chunk_by_mut(|one, next| one.common == next.common) {
+        if run.len() < SHORTEST && run.len() < a.len() {
+            run.iter_mut().for_each(|step| step.common = false);
+        }
+    }
+    [joined(&steps, |step| step.ours), joined(&steps, |step| step.theirs)]
+}
+
+/// What is shorter is common by chance: it makes a difference no clearer.
+const SHORTEST: usize = 3;
+
+/// A character of one text or of both.
+struct Step {
+    ours: Option<char>,
+    theirs: Option<char>,
+    common: bool,
+}
+
+/// Both texts side by side, with as much in common as there can be.
+fn aligned(a: &[char], b: &[char]) -> Vec<Step> {
+    let both = |letter: &char| Step { ours: Some(*letter), theirs: Some(*letter), common: true };
+    let front = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (inner_a, inner_b) = differing(a, b);
     let longest = table(inner_a, inner_b);
     let width = inner_b.len() + 1;
+    let mut steps: Vec<Step> = a[..front].iter().map(both).collect();
     let (mut i, mut j) = (0, 0);
-    while i < inner_a.len() || j < inner_b.len() {
-        if i < inner_a.len() && j < inner_b.len() && inner_a[i] == inner_b[j] {
+    while let (ours, theirs) = (inner_a.get(i), inner_b.get(j))
+        && ours.or(theirs).is_some()
+    {
+        let takes_ours = theirs.is_none()
+            || (ours.is_some() && longest[(i + 1) * width + j] >= longest[i * width + j + 1]);
+        if let Some(letter) = ours.filter(|_| ours == theirs) {
+            steps.push(both(letter));
             (i, j) = (i + 1, j + 1);
-        } else if j == inner_b.len()
-            || (i < inner_a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1])
-        {
-            common_a[front + i] = false;
+        } else if takes_ours {
+            steps.push(Step { ours: ours.copied(), theirs: None, common: false });
             i += 1;
         } else {
-            common_b[front + j] = false;
+            steps.push(Step { ours: None, theirs: theirs.copied(), common: false });
             j += 1;
         }
     }
-    [joined(&a, &common_a), joined(&b, &common_b)]
+    steps.extend(a[front + inner_a.len()..].iter().map(both));
+    steps
 }
 
 /// The length of the longest common subsequence of what begins at each pair of places.
@@ -97,12 +123,12 @@ fn table(a: &[char], b: &[char]) -> Vec<u16> {
     longest
 }
 
-fn joined(text: &[char], common: &[bool]) -> Vec<Piece> {
+fn joined(steps: &[Step], side: fn(&Step) -> Option<char>) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
-    for (letter, common) in text.iter().zip(common) {
+    for (letter, common) in steps.iter().filter_map(|step| Some((side(step)?, step.common))) {
         match pieces.last_mut() {
-            Some(piece) if piece.common == *common => piece.text.push(*letter),
-            _ => pieces.push(Piece { text: letter.to_string(), common: *common }),
+            Some(piece) if piece.common == common => piece.text.push(letter),
+            _ => pieces.push(Piece { text: letter.to_string(), common }),
         }
     }
     pieces
@@ -138,7 +164,8 @@ mod tests {
             ("pull_request", "pull-request", ["pull[_]request", "pull[-]request"]),
             ("same", "same", ["same", "same"]),
             ("", "x", ["", "[x]"]),
-            ("a@1/b@2:ref", "a/b:ref", ["a[@1]/b[@2]:ref", "a/b:ref"]),
+            ("octo@1/app@2:ref", "octo/app:ref", ["octo[@1]/app[@2]:ref", "octo/app:ref"]),
+            ("heads/feature/login", "heads/main", ["heads/[feature/login]", "heads/[main]"]),
         ] {
             let found = pieces(a, b);
             assert_eq!(found.map(|side| show(&side)), shown);

@@ -100,8 +100,7 @@ impl<'a> Context<'a> {
 
 /// Whether a subject, or what is behind the repository in one, follows a template of somebody's own.
 pub(in super::super) fn is_template(text: &str) -> bool {
-    let begins = |key: &&str| text.starts_with(*key) || text.contains(&format!(":{key}"));
-    TEMPLATE_KEYS.iter().any(|key| begins(&key))
+    TEMPLATE_KEYS.iter().any(|key| text.starts_with(key) || text.contains(&format!(":{key}")))
 }
 
 #[cfg(test)]
