@@ -104,7 +104,9 @@ fn a_token_of_another_identity_is_told_to_the_operator_alone() {
         "{DIRECTORY}\n[[identity]]\ntenant = \"contoso.example\"\nname = \"id-theirs\"\nkind = \"application\"\n\
          client_id = \"aaaaaaaa-0009-4a00-8000-000000000009\"\n\
          principal_id = \"bbbbbbbb-0009-4a00-8000-000000000009\"\n\
-         [[identity.federated_credential]]\nname = \"theirs\"\nissuer = \"{{issuer}}\"\nsubject = \"repo:my--org/payments-service:pull_request\"\n"
+         [[identity.federated_credential]]\nname = \"theirs\"\nissuer = \"{{issuer}}\"\nsubject = \"repo:my--org/payments-service:pull_request\"\n\
+         [[identity.federated_credential]]\nname = \"reusable\"\nissuer = \"{{issuer}}\"\n\
+         subject = \"repo:my--org/workflows:ref:refs/heads/next\"\n"
     );
     own(Plan { directory: more, ..Plan::default() }, |world| async move {
         let token = changed(&world, "sub", "repo:my--org/payments-service:pull_request");
@@ -119,6 +121,20 @@ fn a_token_of_another_identity_is_told_to_the_operator_alone() {
         // By its own client id it is accepted as far as its roles.
         let right = world.request_with(&token).with("client_id", "aaaaaaaa-0009-4a00-8000-000000000009");
         right.send(&world).await.refused(401, "invalid_grant", 501_051);
+        // The claim that names a reusable workflow's repository is read for the explanation alone.
+        for (workflow, cause) in
+            [("my--org/workflows", "S-GH-REUSE"), ("my--org/payments-service", "S-GH-REPO")]
+        {
+            let (header, mut claims) = world.honest();
+            claims["sub"] = json!("repo:my--org/payments-service:ref:refs/heads/next");
+            claims["job_workflow_ref"] =
+                json!(format!("{workflow}/.github/workflows/deploy.yml@refs/heads/main"));
+            let token = world.sign(&header, &claims);
+            let wrong = world.request_with(&token).with("client_id", "aaaaaaaa-0009-4a00-8000-000000000009");
+            let reply = wrong.send(&world).await;
+            reply.refused(401, "invalid_client", 700_213);
+            assert_eq!(world.record(&reply.trace()).await["nearMiss"]["cause"], cause);
+        }
         // An object id is no client id.
         let reply = world.request_with(&token).with("client_id", PRINCIPAL).send(&world).await;
         reply.refused(401, "unauthorized_client", 700_016);

@@ -114,7 +114,7 @@ pub struct Inquiry {
 /// What makes two inquiries one: the same token presented to the same identity under the same records.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    texts: [String; 5],
+    texts: [String; 6],
     audiences: Vec<String>,
     reason: Reason,
 }
@@ -130,8 +130,9 @@ impl Inquiry {
 
     /// By what an answer can be found again.
     pub fn key(&self) -> Key {
-        let Said { issuer, subject, audiences, .. } = &self.said;
-        let texts = [self.directory.digest(), &self.tenant, &self.client, issuer, subject];
+        let Said { issuer, subject, audiences, workflow, .. } = &self.said;
+        let workflow = workflow.as_deref().unwrap_or_default();
+        let texts = [self.directory.digest(), &self.tenant, &self.client, issuer, subject, workflow];
         Key { texts: texts.map(str::to_owned), audiences: audiences.clone(), reason: self.reason }
     }
 }
