@@ -122,7 +122,7 @@ impl Exchange {
             }
             Err(refusal) => {
                 seen.leave();
-                self.audit.refusal(seen.refused(&refusal, watch.elapsed()));
+                self.audit.refusal(seen.refused(&refusal, request.as_ref().ok(), watch.elapsed()));
                 Err(refusal)
             }
         };

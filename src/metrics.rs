@@ -3,6 +3,7 @@
 //! Labels come from closed sets and from the configuration only, never from a request.
 
 mod caches;
+mod causes;
 mod connections;
 mod issuers;
 
@@ -15,6 +16,7 @@ use crate::domain::directory::{Directory, Inventory};
 use crate::domain::refusal::Reason;
 
 use caches::CacheMetrics;
+use causes::CauseMetrics;
 use connections::ConnectionMetrics;
 pub use connections::ConnectionReadings;
 use issuers::IssuerMetrics;
@@ -132,6 +134,7 @@ pub struct Metrics {
     /// Without labels; a vector because there may be no certificate.
     certificate_expiry: IntGaugeVec,
     issuers: IssuerMetrics,
+    causes: CauseMetrics,
     /// Caches.
     pub caches: CacheMetrics,
     /// The snapshot that decides.
@@ -212,6 +215,8 @@ pub struct Readings {
     pub connections: ConnectionReadings,
     /// Audit lines written since the start.
     pub audit_records: u64,
+    /// Causes of refusals, by name, and how often each was found since the start.
+    pub causes: Vec<(&'static str, u64)>,
     /// Assertions good for one token only that are remembered.
     pub one_time_entries: usize,
     /// Audit records that wait.
@@ -281,6 +286,7 @@ impl Metrics {
                 &[],
             )?,
             issuers: IssuerMetrics::new(&registry, caches.issuer_keys.clone())?,
+            causes: CauseMetrics::new(&registry)?,
             caches,
             directory: DirectoryMetrics::new(&registry)?,
             registry,
@@ -323,6 +329,7 @@ impl Metrics {
             self.certificate_expiry.with_label_values::<&str>(&[]).set(expiry);
         }
         self.issuers.show(&readings.issuers);
+        self.causes.show(&readings.causes);
         // Keys come, change their state and go.
         self.signing_key_age.reset();
         for key in &readings.signing_keys {

@@ -1,5 +1,6 @@
 //! The record: one JSON line for every decision, written before the decision leaves.
 
+mod causes;
 mod record;
 mod sink;
 mod tally;
@@ -7,7 +8,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use record::{Assertion, Outcome, Record, Status, Text};
+pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text};
 pub use writer::{Audit, AuditFailure};
 
 use crate::document::{Reader, Size};

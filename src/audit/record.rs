@@ -1,12 +1,14 @@
 //! What one line says. Names follow Entra's service-principal sign-in log.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::UnixTime;
+use crate::domain::nearmiss::{self, Class, Inquiry};
 use crate::secret::before_token;
 
 /// A text that a stranger may have chosen: at most 600 characters, the longest that a credential can name, and without
@@ -89,6 +91,65 @@ pub struct Assertion {
     pub digest: Option<String>,
 }
 
+/// Why it was refused, as far as that can be told: for operators alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NearMiss {
+    /// From a closed set, such as `S-GH-ENV`.
+    pub cause: &'static str,
+    /// The part that differs, such as `branch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<&'static str>,
+    /// What it means and what to do.
+    pub hint: &'static str,
+    /// The nearest credential of the identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Text>,
+    /// How near its issuer is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<&'static str>,
+    /// How near its subject is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<&'static str>,
+    /// How near its audience is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<&'static str>,
+    /// Its issuer, where that is not equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured_issuer: Option<Text>,
+    /// Its subject, where that is not equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured_subject: Option<Text>,
+    /// Its audience, where that is not equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured_audience: Option<Text>,
+    /// Another identity of the tenant, which the token fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_identity: Option<Text>,
+}
+
+impl NearMiss {
+    pub(super) fn of(found: &nearmiss::NearMiss<'_>) -> Self {
+        let nearest = found.ranked.first();
+        let class = |of: fn(&nearmiss::Compared<'_>) -> Class| nearest.map(|nearest| of(nearest).label());
+        let unequal = |class: Class, text: &str| (class != Class::Equal).then(|| Text::from(text));
+        Self {
+            cause: found.cause.id(),
+            part: found.part,
+            hint: found.cause.hint(),
+            credential: nearest.map(|nearest| nearest.credential.name.as_str().into()),
+            issuer: class(|nearest| nearest.issuer.class),
+            subject: class(|nearest| nearest.subject.class),
+            audience: class(|nearest| nearest.audience.class),
+            configured_issuer: nearest.and_then(|one| unequal(one.issuer.class, &one.credential.issuer)),
+            configured_subject: nearest.and_then(|one| unequal(one.subject.class, &one.credential.subject)),
+            configured_audience: nearest
+                .and_then(|one| unequal(one.audience.class, &one.credential.audience)),
+            other_identity: found.elsewhere.map(|identity| identity.name.as_str().into()),
+        }
+    }
+}
+
 /// One decision. It has no place for a token or a signature.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +208,12 @@ pub struct Record {
     /// The dialect of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialect: Option<&'static str>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_miss: Option<Arc<NearMiss>>,
+    /// What the writer looks into, to find that out.
+    #[serde(skip)]
+    pub inquiry: Option<Box<Inquiry>>,
     /// For how many decisions the line stands, when it is not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,

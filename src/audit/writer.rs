@@ -1,5 +1,6 @@
 //! Brings records to the sink: one thread, one write for all that waits.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
+use super::causes::{Counts, Examiner};
 use super::record::{Outcome, Record, Status};
 use super::sink::{FileSink, Sink, StdoutSink};
 use super::tally::Tally;
@@ -23,6 +25,10 @@ const BATCH_UNVERIFIED: usize = 128;
 
 /// Unverified refusals of one kind that get a line each in one second; the rest are only counted.
 const LINES_PER_SECOND: u64 = 100;
+
+/// Refusals that are looked into between two writes, so that no grant waits for more; and most that wait for that.
+const EXAMINED_AT_ONCE: usize = 8;
+const WAITING: usize = 1024;
 
 /// Entra's number for a fault that passes.
 const TRANSIENT: u32 = 90033;
@@ -66,6 +72,7 @@ struct Shared {
     written: AtomicU64,
     /// Refusals without a line yet. Only overflow and failures come here, so the lock is off the usual path.
     held: Mutex<Tally>,
+    causes: Arc<Counts>,
 }
 
 impl Shared {
@@ -75,6 +82,7 @@ impl Shared {
 
     /// Counts an entry that got no line. A grant counts as refused, since its token must not leave.
     fn hold(&self, mut record: Record) {
+        self.causes.pass_over(&record);
         if record.outcome == Outcome::Granted {
             record.outcome = Outcome::Refused;
             record.status =
@@ -136,6 +144,8 @@ impl Audit {
             clock,
             second: UnixTime::MIN,
             seen: Tally::default(),
+            examiner: Examiner::new(Arc::clone(&shared.causes)),
+            waiting: VecDeque::new(),
             batch: Vec::new(),
             buffer: Vec::new(),
         };
@@ -213,6 +223,11 @@ impl Audit {
         self.shared.written.load(Ordering::Relaxed)
     }
 
+    /// How often each cause of refusals was found, by name, and how many nobody looked into.
+    pub fn causes(&self) -> Vec<(&'static str, u64)> {
+        self.shared.causes.read()
+    }
+
     /// Writes all that waits, brings it to the disk and ends the threads. It blocks: call it outside the runtime's workers.
     pub fn close(&self) {
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -248,6 +263,9 @@ struct Writer {
     /// The second that `seen` counts in.
     second: UnixTime,
     seen: Tally,
+    examiner: Examiner,
+    /// Refusals that are looked into before they are written.
+    waiting: VecDeque<Entry>,
     batch: Vec<Entry>,
     buffer: Vec<u8>,
 }
@@ -257,7 +275,7 @@ impl Writer {
         while !self.shared.closing.load(Ordering::Acquire) {
             let took = self.collect(|queue| queue.try_recv().ok());
             self.flush();
-            if took > 0 {
+            if took + self.examine() > 0 {
                 continue;
             }
             if self.shared.held().is_empty() {
@@ -290,7 +308,22 @@ impl Writer {
                 self.batch.push(entry);
             }
         }
+        let room = WAITING.saturating_sub(self.waiting.len());
+        let unexplained = self.batch.extract_if(.., |entry| entry.record.inquiry.is_some());
+        self.waiting.extend(unexplained.take(room));
         took
+    }
+
+    /// Looks into refusals that wait for it, some at a time; gives how many are ready to be written.
+    fn examine(&mut self) -> usize {
+        let (before, mut compared) = (self.batch.len(), 0);
+        while compared < EXAMINED_AT_ONCE
+            && let Some(mut entry) = self.waiting.pop_front()
+        {
+            compared += usize::from(self.examiner.examine(&mut entry.record, self.second));
+            self.batch.push(entry);
+        }
+        self.batch.len() - before
     }
 
     /// Gives what was only counted a line for each kind.
@@ -316,8 +349,9 @@ impl Writer {
             self.shared.written.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
         }
         for Entry { record, waiter } in self.batch.drain(..) {
-            if result.is_err() {
-                self.shared.hold(record);
+            match &result {
+                Ok(()) => self.shared.causes.pass_over(&record),
+                Err(_) => self.shared.hold(record),
             }
             if let Some(waiter) = waiter {
                 let answer = if result.is_ok() { Ok(()) } else { Err(AuditFailure::Write) };
@@ -342,6 +376,9 @@ impl Writer {
         while self.collect(Receiver::blocking_recv) > 0 {
             self.flush();
         }
+        while self.examine() > 0 {
+            self.flush();
+        }
         self.aggregate();
         self.flush();
         let lost = self.shared.held().take(self.second).filter_map(|record| record.count).sum::<u64>();
@@ -363,6 +400,7 @@ mod tests {
 
     use super::super::Durability;
     use super::*;
+    use crate::domain::refusal::Reason;
 
     /// Tells when a batch arrives, and does with it what it is told to; without a word it takes it.
     struct Puppet {
@@ -581,6 +619,25 @@ mod tests {
         let lines = stage.close();
         assert_eq!(sum(&lines, 700_027), 1000);
         assert!(lines.iter().filter(|line| line["count"].is_null()).count() <= 100);
+    }
+
+    #[test]
+    fn every_refusal_that_has_a_line_has_its_cause_and_the_rest_is_counted() {
+        let stage = Stage::new(Overflow::Refuse);
+        let (audit, directory) = (Arc::clone(&stage.audit), super::super::causes::tests::directory());
+        for branch in 0..20 {
+            let status = Status { error_code: 700_213, reason: Some("test"), ..Status::default() };
+            let record = super::super::causes::tests::record(&directory, branch, Reason::SubjectUnmatched);
+            audit.refusal(Record { status, ..record });
+        }
+        let lines = stage.close();
+        let count = |name: &str| audit.causes().into_iter().find(|(other, _)| *other == name).unwrap().1;
+        let with_cause = lines.iter().filter(|line| line["nearMiss"]["cause"] == "S-GH-BRANCH").count();
+        let with_line = lines.iter().filter(|line| line["count"].is_null()).count();
+        assert!(with_cause > 0 && with_cause == with_line, "{lines:?}");
+        assert_eq!(count("S-GH-BRANCH"), with_cause as u64);
+        assert_eq!(count("S-GH-BRANCH") + count("not_examined"), 20);
+        assert_eq!(sum(&lines, 700_213), 20);
     }
 
     #[tokio::test]

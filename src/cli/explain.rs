@@ -1,5 +1,6 @@
 //! `ficus explain`: why a token is accepted or refused. Runs the checks that serving runs, in the same order.
 
+mod near;
 mod show;
 mod token;
 
@@ -12,11 +13,12 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::directory::files::Tree;
 use crate::document::Problems;
-use crate::domain::assertion::{Compact, Hearsay, UnverifiedAssertion};
+use crate::domain::assertion::{Compact, Hearsay, UnverifiedAssertion, workflow};
 use crate::domain::authorize::authorize;
 use crate::domain::credential::{Comparison, Credential, Identity, Presented};
 use crate::domain::directory::Directory;
 use crate::domain::matching;
+use crate::domain::nearmiss::{self, Case, NearMiss, Said};
 use crate::domain::onetime;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::refusal::Refusal;
@@ -75,6 +77,10 @@ struct Findings<'d> {
     said: Option<Hearsay>,
     /// Why the issuer's keys could not be had.
     cause: Option<String>,
+    /// Whether they could not be had because the issuer's document speaks for another issuer.
+    other_document: bool,
+    /// Why it was refused, as the record has it.
+    near: Option<NearMiss<'d>>,
     matched: Option<&'d Credential>,
     /// Whether the token is good for one exchange only: a running broker knows whether it has been used.
     one_time: bool,
@@ -99,7 +105,15 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     };
     let mut findings = Findings::default();
     let verdict = runtime()?.block_on(question.decide(compact, &mut findings));
-    let report = show::Report { findings: &findings, refusal: verdict.as_ref().err(), offline: args.offline };
+    if let Err(refusal) = &verdict {
+        question.look_into(refusal, compact, &mut findings);
+    }
+    let report = show::Report {
+        findings: &findings,
+        refusal: verdict.as_ref().err(),
+        offline: args.offline,
+        colours: output::takes_colours(),
+    };
     output::print(&if args.json { report.json() } else { report.text() });
     match verdict {
         Ok(()) => Ok(()),
@@ -142,7 +156,8 @@ impl<'d> Findings<'d> {
         credential.check_lifetime(claims)
     }
 
-    /// Every credential of the identity against what the token says, whether or not the checks got that far.
+    /// Every credential of the identity against what the token says, whether or not the checks got that far; nearest first,
+    /// where that is known.
     fn comparisons(&self) -> Vec<(&'d Credential, Comparison)> {
         let (Some((_, identity)), Some(said)) = (self.identity, &self.said) else { return Vec::new() };
         let issuer = said.issuer.as_deref().unwrap_or_default();
@@ -153,7 +168,11 @@ impl<'d> Findings<'d> {
             subject: said.subject.as_deref().unwrap_or_default(),
             audiences: self.policy.unwrap_or(&standard).matchable(&said.audiences),
         };
-        matching::explain(identity, presented).collect()
+        let mut found: Vec<_> = matching::explain(identity, presented).collect();
+        let ranked = self.near.as_ref().map(|near| near.ranked.as_slice()).unwrap_or_default();
+        let rank = |credential: &Credential| ranked.iter().position(|one| one.credential == credential);
+        found.sort_by_key(|(credential, _)| rank(credential));
+        found
     }
 }
 
@@ -161,6 +180,22 @@ impl<'a> Question<'a> {
     /// What a broker keeps on disk is the broker's: explaining fetches anew and leaves nothing behind.
     fn trust(&self) -> TrustSettings {
         TrustSettings { state_path: None, ..self.config.trust.clone() }
+    }
+
+    /// Why it was refused. What the token says is worth showing even if the checks did not get that far.
+    fn look_into(&self, refusal: &Refusal, compact: &str, seen: &mut Findings<'a>) {
+        if seen.said.is_none() {
+            let text = Compact::new(compact, self.config.limits.assertion);
+            seen.said = text.and_then(UnverifiedAssertion::parse).map(|assertion| assertion.hearsay()).ok();
+        }
+        let mut said = seen.said.clone().map(Said::from).unwrap_or_default();
+        said.workflow = workflow(compact);
+        said.other_document = seen.other_document;
+        let (directory, client, now) = (self.directory, self.client, self.now);
+        let tenant = directory.tenant(&self.tenant).ok();
+        let identity = tenant.and_then(|tenant| tenant.named(client));
+        let case = Case { directory, tenant, identity, client, said: &said, reason: refusal.reason(), now };
+        seen.near = nearmiss::investigate(&case);
     }
 
     /// The sequence of `Exchange::decide`, short of the mint.
@@ -198,6 +233,7 @@ impl<'a> Question<'a> {
         let issuers = Issuers::new(named, &self.config.issuers, &self.trust(), &Overrides::new());
         let held = issuers.keys(&policy.issuer, self.now).await.map_err(|unavailable| {
             seen.cause = Some(unavailable.fault.to_string());
+            seen.other_document = unavailable.is_of_another_issuer();
             Refusal::IssuerUnavailable {
                 issuer: policy.issuer.to_string(),
                 retry_after: unavailable.retry_after,

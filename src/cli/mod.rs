@@ -10,6 +10,7 @@ mod explain;
 mod health;
 mod keys;
 mod output;
+mod proposal;
 mod reload;
 mod samples;
 mod serve;

@@ -10,6 +10,12 @@ pub(super) fn print(text: &str) {
     let _ = std::io::stdout().lock().flush();
 }
 
+/// Whether somebody looks at stdout who can see colours, and has not said that they don't want any (no-color.org).
+pub(super) fn takes_colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::IsTerminal::is_terminal(&std::io::stdout()) && !refused
+}
+
 /// One line on stderr.
 pub(super) fn error(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "ficus: {line}");

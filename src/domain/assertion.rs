@@ -178,6 +178,14 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::AssertionMalformed("a part is not base64url"))
 }
 
+/// GitHub's `job_workflow_ref`, unless it is longer than any sensible one. Nothing that decides needs it, so it is read when
+/// a refusal is to be explained.
+pub fn workflow(compact: &str) -> Option<String> {
+    let claims = decode(compact.split('.').nth(1)?).ok()?;
+    let workflow = Members::read(&claims).ok()?.text("job_workflow_ref").ok()?;
+    workflow.filter(|workflow| workflow.len() <= 600)
+}
+
 impl Parts {
     /// The memory that they take, in bytes, roughly.
     pub(super) fn size(&self) -> usize {

@@ -117,6 +117,11 @@ impl Directory {
         enabled.map(|credential| &*credential.issuer).collect()
     }
 
+    /// The policy of an issuer, whoever names it.
+    pub fn policy(&self, issuer: &str) -> Option<&IssuerPolicy> {
+        self.policies.get(issuer)
+    }
+
     /// The policies of all issuers that credentials name or that have an entry, in no order.
     pub fn policies(&self) -> impl Iterator<Item = &IssuerPolicy> {
         self.policies.values()

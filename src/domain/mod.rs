@@ -19,6 +19,7 @@ pub mod json;
 pub mod jwk;
 pub mod keyset;
 pub mod matching;
+pub mod nearmiss;
 pub mod onetime;
 pub mod policy;
 pub mod proof;
@@ -30,6 +31,7 @@ pub mod scope;
 pub mod tenant;
 pub mod token;
 pub mod verify;
+mod whereabouts;
 
 #[cfg(test)]
 mod vectors;

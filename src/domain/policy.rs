@@ -32,7 +32,12 @@ pub struct IssuerPolicy {
 impl IssuerPolicy {
     /// Those of a token's audiences that a credential's may equal: none of several, unless one of them may match.
     pub fn matchable<'a>(&self, audiences: &'a [String]) -> &'a [String] {
-        if audiences.len() == 1 || self.multiple_audiences { audiences } else { &[] }
+        if self.multiple_audiences { audiences } else { Self::only(audiences) }
+    }
+
+    /// The same for an issuer without a policy.
+    pub fn only(audiences: &[String]) -> &[String] {
+        if audiences.len() == 1 { audiences } else { &[] }
     }
 
     /// The rules that hold for an issuer without an entry of its own.

@@ -9,6 +9,7 @@ use super::ids::Guid;
 use super::refusal::Refusal;
 use super::resource::{Resource, Target};
 use super::scope::ScopePath;
+use super::whereabouts::Whereabouts;
 
 /// One tenant with everything in it. What belongs to another tenant can't be reached from here.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Tenant {
     assignments: HashMap<Guid, Vec<Assignment>>,
     /// Every subscription that a record names: found when somebody asks for them, and then at hand.
     subscriptions: OnceLock<BTreeSet<Guid>>,
+    /// For explaining refusals alone, so found when the first one is explained.
+    whereabouts: OnceLock<Whereabouts>,
 }
 
 /// What an identity may do where.
@@ -58,6 +61,7 @@ impl Tenant {
             by_client: HashMap::new(),
             assignments: HashMap::new(),
             subscriptions: OnceLock::new(),
+            whereabouts: OnceLock::new(),
         }
     }
 
@@ -108,6 +112,22 @@ impl Tenant {
     pub fn named(&self, name: &str) -> Option<&Identity> {
         let id = Guid::parse(name).or_else(|| self.by_resource_id.get(&name.to_ascii_lowercase()).copied());
         self.identities.get(&id?).map(Arc::as_ref)
+    }
+
+    /// Identities that may have a credential of this issuer and subject: whoever needs to know compares.
+    pub(super) fn vouched_for(&self, issuer: &str, subject: &str) -> impl Iterator<Item = &Identity> {
+        let clients = self.whereabouts().vouched(issuer, subject);
+        clients.filter_map(|client| self.identities.get(&client)).map(Arc::as_ref)
+    }
+
+    /// The identity of a principal id.
+    pub(super) fn principal(&self, principal: Guid) -> Option<&Identity> {
+        let client = self.whereabouts().principal(principal)?;
+        self.identities.get(&client).map(Arc::as_ref)
+    }
+
+    fn whereabouts(&self) -> &Whereabouts {
+        self.whereabouts.get_or_init(|| Whereabouts::of(self.identities()))
     }
 
     /// Looks a resource up: by client id, by the exact URI, else with one trailing slash more or less.

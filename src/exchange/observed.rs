@@ -1,18 +1,21 @@
 //! What is known of a request as it goes through the spine, for the record and the log.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::Call;
+use super::{Call, TokenRequest};
 use crate::audit::{Assertion, Outcome, Record, Status};
 use crate::clock::{Stopwatch, UnixTime};
 use crate::domain::asked::{Asked, Resolved};
-use crate::domain::assertion::UnverifiedAssertion;
+use crate::domain::assertion::{Hearsay, UnverifiedAssertion, workflow};
 use crate::domain::authorize::Grant;
 use crate::domain::digest::hex;
 use crate::domain::directory::Directory;
+use crate::domain::ids::Guid;
 use crate::domain::matching::Match;
-use crate::domain::refusal::Refusal;
+use crate::domain::nearmiss::{self, Inquiry, Said};
+use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::tenant::Tenant;
 use crate::metrics::{Metrics, Stage};
 use crate::signing::Token;
@@ -24,6 +27,11 @@ pub(super) struct Observed<'m> {
     metrics: &'m Metrics,
     /// The stage that goes on, and since when.
     stage: Option<(Stage, Stopwatch)>,
+    /// What a refusal is looked into with.
+    directory: Option<Arc<Directory>>,
+    client: Option<Guid>,
+    said: Option<Hearsay>,
+    other_document: bool,
 }
 
 impl<'m> Observed<'m> {
@@ -37,7 +45,8 @@ impl<'m> Observed<'m> {
             dialect: Some(call.dialect.label()),
             ..Record::default()
         };
-        Self { record, metrics, stage: None }
+        let (directory, client, said) = Default::default();
+        Self { record, metrics, stage: None, directory, client, said, other_document: false }
     }
 
     /// The stage before ends, if there was one, and this one begins.
@@ -54,7 +63,8 @@ impl<'m> Observed<'m> {
     }
 
     /// As presented: the tenant may not exist.
-    pub(super) fn asked(&mut self, directory: &Directory, asked: &Asked) {
+    pub(super) fn asked(&mut self, directory: &Arc<Directory>, asked: &Asked) {
+        self.directory = Some(Arc::clone(directory));
         self.record.directory_digest = Some(directory.digest().to_owned());
         self.record.resource = asked.target.as_ref().map(|target| (&*target.audience()).into());
         self.record.app_id = Some((&*asked.name()).into());
@@ -62,6 +72,7 @@ impl<'m> Observed<'m> {
 
     pub(super) fn resolved(&mut self, tenant: &Tenant, resolved: &Resolved<'_, '_>) {
         let identity = resolved.identity;
+        self.client = Some(identity.client_id);
         self.record.resource = Some((&*resolved.target.audience()).into());
         self.record.tenant_id = Some(tenant.id.to_string().as_str().into());
         self.record.identity_name = Some(identity.name.clone());
@@ -81,10 +92,12 @@ impl<'m> Observed<'m> {
             key_id: said.key_id.as_deref().map(Into::into),
             digest: Some(hex(assertion.compact().digest())),
         });
+        self.said = Some(said);
     }
 
     /// Why an issuer's keys could not be had: for the operator, never for the caller.
     pub(super) fn issuer_fault(&mut self, unavailable: &Unavailable) {
+        self.other_document = unavailable.is_of_another_issuer();
         self.record.status.additional_details = Some(unavailable.fault.to_string().as_str().into());
     }
 
@@ -109,16 +122,38 @@ impl<'m> Observed<'m> {
         }
     }
 
-    pub(super) fn refused(&mut self, refusal: &Refusal, duration: Duration) -> Record {
+    pub(super) fn refused(
+        &mut self,
+        refusal: &Refusal,
+        request: Option<&TokenRequest>,
+        duration: Duration,
+    ) -> Record {
         let reason = refusal.reason();
+        let inquiry = request.and_then(|request| self.inquiry(reason, request)).map(Box::new);
         let record = std::mem::take(&mut self.record);
         let additional_details = record.status.additional_details;
         Record {
             outcome: Outcome::Refused,
             status: Status { error_code: reason.code(), reason: Some(reason.label()), additional_details },
             duration_micros: Some(micros(duration)),
+            inquiry,
             ..record
         }
+    }
+
+    /// What the writer of the record looks into, away from the request.
+    fn inquiry(&mut self, reason: Reason, request: &TokenRequest) -> Option<Inquiry> {
+        let directory = self.directory.take().filter(|_| nearmiss::explains(reason))?;
+        let mut said = self.said.take().map(Said::from).unwrap_or_default();
+        if reason == Reason::SubjectUnmatched {
+            said.workflow = workflow(&request.assertion);
+        }
+        said.other_document = self.other_document;
+        // What is longer names nothing, and is not to be kept while it waits.
+        let name = |name: &str| if name.len() <= 600 { name.to_owned() } else { String::new() };
+        let client = self.client.map_or_else(|| name(&request.asked.name()), |id| id.to_string());
+        let (tenant, now) = (name(&request.tenant), self.record.created);
+        Some(Inquiry { directory, tenant, client, said, reason, now })
     }
 }
 

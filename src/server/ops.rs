@@ -96,6 +96,7 @@ impl Operations {
             audit_records: audit.written(),
             one_time_entries: exchange.used.len(),
             audit_queue: audit.queue_length(),
+            causes: audit.causes(),
             signing_keys: self.signing_keys(now),
             certificate_expiry: not_after.map(|not_after| not_after - now),
             issuers: exchange.snapshot.load().issuers.take_readings(now),

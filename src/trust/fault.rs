@@ -21,6 +21,13 @@ pub struct Unavailable {
     pub fault: Fault,
 }
 
+impl Unavailable {
+    /// Whether the issuer's own document speaks for another issuer.
+    pub fn is_of_another_issuer(&self) -> bool {
+        self.fault == Fault::Discovery(Cause::WrongIssuer)
+    }
+}
+
 impl From<Fault> for Unavailable {
     fn from(fault: Fault) -> Self {
         let retry_after = match fault {

@@ -146,9 +146,17 @@ fn the_text_puts_what_differs_under_each_other_and_spells_out_what_looks_alike()
         let token = w.sign(&header, &claims);
         let arguments = ["explain", "--tenant", TENANT, "--client-id", CLIENT, "--token-file", "-"];
         let text = String::from_utf8(ficus(w, &arguments, &token).stdout).unwrap();
-        let expected = "  main-branch (enabled)\n    issuer   equal\n    subject  differs\n      \
-            presented   repo:my--org/payments-service:ref:refs/heads/m\\u{430}in\\u{1b}[2J\n      \
-            configured  repo:my--org/payments-service:ref:refs/heads/main\n    audience equal\n";
+        let mark = |columns: usize, length: usize| {
+            format!("{:18}{}{}\n", "", " ".repeat(columns), "^".repeat(length))
+        };
+        let expected = format!(
+            "credentials of id-deploy:\n  main-branch (enabled)\n    issuer   equal\n    subject  SIBLING: branch\n      \
+             presented   repo:my--org/payments-service:ref:refs/heads/m\\u{{430}}in\\u{{1b}}[2J\n{}      \
+             configured  repo:my--org/payments-service:ref:refs/heads/main\n{}    audience equal\n",
+            mark(46, 18),
+            mark(46, 3)
+        );
+        let expected = expected.as_str();
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("  switched-off (disabled)\n"), "{text}");
         assert!(
@@ -163,6 +171,114 @@ fn the_text_puts_what_differs_under_each_other_and_spells_out_what_looks_alike()
             output.status.code() == Some(1) && line.lines().count() == 1 && line.contains("JSON"),
             "{line}"
         );
+    });
+}
+
+#[test]
+fn a_refusal_is_explained_with_the_record_that_would_cure_it() {
+    shared(async |w: &'static World| {
+        let (header, mut claims) = w.honest();
+        claims["sub"] = json!("repo:my--org/payments-service:environment:stage");
+        let token = w.sign(&header, &claims);
+        w.request_with(&token).send(w).await.refused(401, "invalid_client", 700_213);
+        let issuer = w.emulator.github().issuer();
+        for more in [&[][..], &["--offline"]] {
+            let (_, report) = explain(w, &token, more);
+            let near = &report["near_miss"];
+            assert_eq!((&near["cause"], &near["part"]), (&json!("S-GH-ENVNAME"), &json!("environment")));
+            assert_eq!(report["credentials"][0]["name"], near["credential"], "the nearest comes first");
+            assert_eq!(report["credentials"][0]["subject"]["class"], "SIBLING", "{report:#}");
+            let proposal = &near["proposal"];
+            assert_eq!(proposal["action"], "add");
+            let text = |member: &str| proposal[member].as_str().unwrap().to_owned();
+            // Put into the directory as it is, it cures the refusal.
+            let (etc, toml) = (tempfile::tempdir().unwrap(), text("toml"));
+            let folder = w.folder.path().join("etc");
+            std::fs::create_dir(etc.path().join("directory")).unwrap();
+            let config = std::fs::read_to_string(folder.join("ficus.toml")).unwrap();
+            let config =
+                config.replace("../emulator.pem", w.folder.path().join("emulator.pem").to_str().unwrap());
+            std::fs::write(etc.path().join("ficus.toml"), config).unwrap();
+            let records = std::fs::read_to_string(folder.join("directory/records.toml")).unwrap();
+            let at = records.find("[[identity.federated_credential]]").unwrap();
+            let cured = format!("{}{toml}\n{}", &records[..at], &records[at..]);
+            std::fs::write(etc.path().join("directory/records.toml"), cured).unwrap();
+            let config = etc.path().join("ficus.toml");
+            let (exit, report) =
+                explain(w, &token, &[&["--config", config.to_str().unwrap()], more].concat());
+            assert_eq!((exit, &report["matched"]), (0, &proposal["name"]), "{report:#}");
+            assert_eq!(report["near_miss"], Value::Null);
+
+            let (az, terraform) = (text("az"), text("terraform"));
+            assert!(
+                az.starts_with("az identity federated-credential create --subscription 33333333-"),
+                "{az}"
+            );
+            assert!(
+                az.contains("--identity-name id-deploy") && az.contains("--resource-group 'rg-Deploy'"),
+                "{az}"
+            );
+            assert!(az.contains(&format!("--issuer '{issuer}'")), "{az}");
+            assert!(
+                terraform.starts_with("resource \"azurerm_federated_identity_credential\""),
+                "{terraform}"
+            );
+            let subject = "  subject = \"repo:my--org/payments-service:environment:stage\"\n";
+            assert!(terraform.contains(subject), "{terraform}");
+        }
+    });
+}
+
+#[test]
+fn a_wrong_client_is_told_and_no_record_proposed() {
+    shared(async |w: &'static World| {
+        let token = w.assertion();
+        // id-bare has this credential, switched off; the object id of id-deploy is no client id.
+        for (client, cause, other) in [
+            ("aaaaaaaa-0003-4a00-8000-000000000003", "C-OFF", Value::Null),
+            (PRINCIPAL, "T-WRONGCLIENT", json!("id-deploy")),
+        ] {
+            let arguments =
+                ["explain", "--tenant", TENANT, "--client-id", client, "--token-file", "-", "--json"];
+            let output = ficus(w, &arguments, &token);
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let near = &report["near_miss"];
+            assert_eq!((&near["cause"], &near["proposal"]), (&json!(cause), &Value::Null), "{report:#}");
+            if other != Value::Null {
+                assert_eq!(near["other_identity"], other, "{report:#}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_session_in_the_readme_is_what_explain_says() {
+    shared(async |w: &'static World| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let readme = include_str!("../../README.md");
+        let (_, session) = readme.split_once("```console\n$ ficus explain ").unwrap();
+        let (session, _) = session.split_once("```").unwrap();
+        let (command, output) = session.split_once('\n').unwrap();
+        let (header, mut claims) = w.honest();
+        claims["iss"] = json!("https://token.actions.githubusercontent.com");
+        claims["sub"] = json!("repo:my--org/payments-service:ref:refs/heads/feature/login");
+        let file = w.folder.path().join("token.jwt");
+        std::fs::write(&file, w.sign(&header, &claims)).unwrap();
+        let command = command.replace("token.jwt", file.to_str().unwrap());
+        let said = Command::new(env!("CARGO_BIN_EXE_ficus"))
+            .current_dir(root)
+            .arg("explain")
+            .args(command.split(' '))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let mut rest = said.as_str();
+        for part in output.split("…\n") {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} is not in {rest}"));
+            rest = &rest[at + part.len()..];
+        }
+        assert_eq!(rest, "", "the session ends as the report does");
     });
 }
 

@@ -14,6 +14,7 @@ mod keysets;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod nearmiss;
 mod onetime;
 mod openid;
 mod platforms;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Findings;
+use super::near::{self, plain};
 use crate::domain::assertion::Hearsay;
 use crate::domain::credential::{Comparison, Credential, CredentialState};
 use crate::domain::refusal::Refusal;
@@ -12,6 +13,7 @@ pub(super) struct Report<'a> {
     pub(super) findings: &'a Findings<'a>,
     pub(super) refusal: Option<&'a Refusal>,
     pub(super) offline: bool,
+    pub(super) colours: bool,
 }
 
 /// Name, presented and configured value, and whether they are equal, of the three fields that are compared.
@@ -34,14 +36,6 @@ fn state(credential: &Credential) -> &'static str {
         CredentialState::Disabled => "disabled",
         CredentialState::IssuerDisabled => "issuer disabled",
     }
-}
-
-/// Whoever made the token chose these characters: what a terminal would act on, or two letters that look the same, are
-/// spelled out.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if matches!(c, ' '..='~') { c.to_string() } else { c.escape_default().to_string() })
-        .collect()
 }
 
 impl Report<'_> {
@@ -77,6 +71,7 @@ impl Report<'_> {
                 text.push_str(&format!("               Cause: {cause}\n"));
             }
         }
+        text.push_str(&near::text(self.findings));
         text.push_str(&format!("\nverdict: {}", self.verdict()));
         if let (None, Some(credential)) = (self.refusal, self.findings.matched) {
             text.push_str(&format!(", by credential {}", credential.name));
@@ -117,15 +112,15 @@ impl Report<'_> {
         for (credential, held) in self.findings.comparisons() {
             let mark = if held.matches() { "matches".to_owned() } else { state(credential).to_owned() };
             text.push_str(&format!("  {} ({mark})\n", credential.name));
-            for (name, presented, configured, equal) in fields(said, credential, held) {
+            let found = near::fields(self.findings, credential);
+            for ((name, presented, configured, equal), finding) in
+                fields(said, credential, held).into_iter().zip(found)
+            {
                 if equal {
                     text.push_str(&format!("    {name:<9}equal\n"));
                 } else {
-                    text.push_str(&format!(
-                        "    {name:<9}differs\n      presented   {}\n      configured  {}\n",
-                        plain(&presented),
-                        plain(&configured)
-                    ));
+                    text.push_str(&format!("    {name:<9}{}\n", near::relation(finding)));
+                    text.push_str(&near::sides((&presented, &configured), finding, self.colours));
                 }
             }
             if !held.audience && said.audiences.len() > 1 && said.audiences.contains(&credential.audience) {
@@ -162,6 +157,7 @@ impl Report<'_> {
             "passed": findings.passed,
             "not_checked": findings.unchecked,
             "claims": claims,
+            "near_miss": near::json(findings),
             "credentials": self.credentials_json(),
             "matched": self.findings.matched.map(|credential| credential.name.clone()),
             "roles": findings.roles,
@@ -176,8 +172,14 @@ impl Report<'_> {
             .map(|(credential, held)| {
                 let mut entry =
                     json!({ "name": credential.name, "state": state(credential), "matches": held.matches() });
-                for (name, presented, configured, equal) in fields(said, credential, held) {
+                let found = near::fields(self.findings, credential);
+                for ((name, presented, configured, equal), finding) in
+                    fields(said, credential, held).into_iter().zip(found)
+                {
                     entry[name] = json!({ "equal": equal, "presented": presented, "configured": configured });
+                    if let Some(finding) = finding {
+                        entry[name]["class"] = finding.class.label().into();
+                    }
                 }
                 entry
             })
