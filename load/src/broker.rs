@@ -26,9 +26,9 @@ pub(crate) fn program(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = std::env::current_exe()?.with_file_name("ficus");
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(["build", "--locked", "--bin", "ficus"]);
+        // Both packages, so that the dependencies that we were built from serve the broker, too.
+        build.args(["build", "--locked", "-p", "ficus", "-p", "ficus-load", "--bin", "ficus"]);
+        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
