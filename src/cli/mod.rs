@@ -10,9 +10,11 @@ mod explain;
 mod health;
 mod keys;
 mod output;
+mod recipe;
 mod reload;
 mod samples;
 mod serve;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,6 +57,9 @@ enum Command {
     Health(health::HealthArgs),
     /// Look after our signing keys.
     Keys(keys::KeysArgs),
+    /// For CI jobs and pods: exchange the platform's OIDC token at a broker, and hand the token over. Exits 1 when it is
+    /// refused, 69 when broker or platform can't be had. Needs no file.
+    Token(token::TokenArgs),
 }
 
 /// Names the configuration file.
@@ -105,6 +110,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Token(args) => token::run(&args),
     }
 }
 
