@@ -112,6 +112,31 @@ fn what_may_pass_is_tried_again_and_what_stays_is_not() {
 }
 
 #[test]
+fn githubs_endpoint_is_tried_again_too_and_asked_as_its_own_toolkit_asks() {
+    shared(|world| async move {
+        let runner = Runner::new(world);
+        let answer = json!({ "count": 1, "value": world.assertion() });
+        let front = Front::answering(&[
+            "",
+            BROKEN,
+            &LATER.replace("retry-after: 1", "retry-after: 0"),
+            &format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{answer}"),
+        ]);
+        let mut step = runner.token(&[]);
+        let url = format!("http://localhost:{}//idtoken?api-version=2.0", front.port);
+        step.env(super::REQUEST_URL, url).env(super::REQUEST_TOKEN, "secret-of-the-job");
+        verify(world, run(step).token(), VAULT).await;
+        let heard = front.heard();
+        assert_eq!(heard.len(), 4);
+        for request in heard {
+            let line = "GET //idtoken?api-version=2.0&audience=api%3A%2F%2FAzureADTokenExchange HTTP/1.1\r\n";
+            assert!(request.starts_with(line), "{request}");
+            assert!(request.contains("\r\nauthorization: Bearer secret-of-the-job\r\n"), "{request}");
+        }
+    });
+}
+
+#[test]
 fn the_time_is_kept_and_a_long_pause_not_begun() {
     shared(|world| async move {
         let runner = Runner::new(world);
