@@ -135,16 +135,19 @@ class GitHubRunner:
         assert "${{" not in step["run"], "an expression within a script is an injection"
         temporary = self.folder / "temp"
         temporary.mkdir(exist_ok=True)
-        script, outputs = temporary / "step.sh", temporary / "outputs"
+        script, outputs, exported = (temporary / name for name in ("step.sh", "outputs", "environment"))
         script.write_text(step["run"])
         outputs.write_text("")
+        exported.write_text("")
         own = {name: self._expanded(value, context) for name, value in step.get("env", {}).items()}
-        places = {"GITHUB_OUTPUT": str(outputs), "RUNNER_TEMP": str(temporary)}
+        places = {"GITHUB_OUTPUT": str(outputs), "GITHUB_ENV": str(exported), "RUNNER_TEMP": str(temporary)}
         # What the runner calls `shell: bash`.
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
         done = self.platforms.shell(command, environment | own | places, self.folder)
         self._write(done.log)
         got = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+        # For the steps that follow.
+        environment.update(line.split("=", 1) for line in exported.read_text().splitlines())
         return done.code, got
 
     def _write(self, text: str) -> None:

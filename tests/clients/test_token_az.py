@@ -3,7 +3,9 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
+from runners import GitHubRunner, Platforms
 from stage import CLIENT, REPOSITORY, TENANT, Stage, binary
 from tokens import unverified
 
@@ -22,6 +24,7 @@ def test_az_is_logged_in_and_stays_so(tmp_path: Path) -> None:
     try:
         stage.change("reader.toml", READER)
         session(stage, tmp_path)
+        in_a_workflow(Platforms(stage, tmp_path / "stage"), tmp_path)
     finally:
         assert stage.stop() == [0, 0]
 
@@ -60,3 +63,19 @@ def session(stage: Stage, home: Path) -> None:
     assert got.returncode == 0, got.stderr
     claims = unverified(json.loads(got.stdout)["accessToken"])
     assert (claims["appid"], claims["aud"], claims["uti"]) == (CLIENT, "https://vault.azure.net", stage.minted()[-1])
+
+
+def in_a_workflow(platforms: Platforms, folder: Path) -> None:
+    """The action of `integrations/github` with `az: true`, and a step that uses az."""
+    stage = platforms.stage
+    platforms.machine["PATH"] = f"{AZ}:{platforms.machine['PATH']}"
+    broker = {"authority": stage.authority, "tenant": TENANT, "client-id": CLIENT, "az": "true"}
+    use = "az account get-access-token --resource https://vault.azure.net --query tokenType --output tsv"
+    steps = [
+        {"uses": "./integrations/github", "with": broker | {"ca": Path(stage.ca_file).read_text()}},
+        {"run": use},
+    ]
+    workflow: dict[str, Any] = {"permissions": {"id-token": "write"}, "jobs": {"deploy": {"steps": steps}}}
+    done = GitHubRunner(platforms, {}, folder).run(workflow, "deploy")
+    assert done.code == 0, done.log
+    assert done.log.splitlines()[-1] == "Bearer" and "eyJ" not in done.log, done.log
