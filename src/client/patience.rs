@@ -59,7 +59,7 @@ impl Patience {
 fn pause(before: u32, asked: Option<Duration>, dice: u32) -> Duration {
     let share = f64::from(dice) / f64::from(u32::MAX);
     match asked {
-        Some(asked) => asked + SPREAD.mul_f64(share),
+        Some(asked) => asked.saturating_add(SPREAD.mul_f64(share)),
         None => FIRST.saturating_mul(1 << before.min(16)).min(LONGEST).mul_f64(0.5 + share / 2.0),
     }
 }
@@ -81,6 +81,7 @@ mod tests {
     fn what_the_other_side_asked_for_is_never_cut_short() {
         let asked = Some(Duration::from_secs(7));
         assert_eq!([0, u32::MAX].map(|dice| pause(9, asked, dice).as_millis()), [7000, 8000]);
+        assert_eq!(pause(0, Some(Duration::MAX), u32::MAX), Duration::MAX);
     }
 
     #[tokio::test]
