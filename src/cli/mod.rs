@@ -11,9 +11,11 @@ mod health;
 mod keys;
 mod output;
 mod proposal;
+mod recipe;
 mod reload;
 mod samples;
 mod serve;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +58,9 @@ enum Command {
     Health(health::HealthArgs),
     /// Look after our signing keys.
     Keys(keys::KeysArgs),
+    /// For CI jobs and pods: exchange the platform's OIDC token at a broker, and hand the token over. Exits 1 when it is
+    /// refused, 69 when broker or platform can't be had. Needs no file.
+    Token(token::TokenArgs),
 }
 
 /// Names the configuration file.
@@ -106,6 +111,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Token(args) => token::run(&args),
     }
 }
 

@@ -54,7 +54,7 @@ struct Origin {
 }
 
 /// Variables that are for `ficus` itself and name no key.
-const OTHER_VARIABLES: [&str; 2] = ["FICUS_CONFIG", "FICUS_LOG"];
+const OTHER_VARIABLES: [&str; 3] = ["FICUS_CONFIG", "FICUS_LOG", "FICUS_ID_TOKEN"];
 
 impl Config {
     /// Reads the file and the variables over it. With any error among the problems the result must not be used.

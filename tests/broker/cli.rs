@@ -275,6 +275,7 @@ fn help_says_what_each_command_does() {
         (&["check", "--help"], "exits 1"),
         (&["keys", "--help"], "signing keys"),
         (&["keys", "init", "--help"], "RS256"),
+        (&["token", "--help"], "never the token"),
     ] {
         let ended = run(ficus(arguments));
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");

@@ -24,4 +24,5 @@ mod raw;
 mod refusals;
 mod reload;
 mod support;
+mod token;
 mod tokens;

@@ -9,7 +9,7 @@ use crate::support::{AUDIENCE, DIRECTORY, Plan, RUNTIME, World};
 const GITLAB: &str = "project_path:my--group/catalog-api:ref_type:branch:ref:main";
 
 /// The shared world's directory, in which the first identity also trusts a workload on each of the other platforms.
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let trusted = [
         ("gitlab", GITLAB),
         ("gke", "system:serviceaccount:catalog:catalog-api"),

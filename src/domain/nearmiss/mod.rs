@@ -2,8 +2,8 @@
 //! may reach a caller, since it tells what is configured.
 //!
 //! It decides nothing. [`super::matching`] has refused already, and the same comparison tells here what is equal; what is
-//! not is held against the catalogue: how texts are misspelled ([`class`]), what platforms' subjects are made of
-//! ([`grammar`]), and one rule for each known mistake ([`rules`]). Texts of more than 600 bytes are not looked into.
+//! not is held against the catalogue: how texts are misspelled (`class`), what platforms' subjects are made of
+//! (`grammar`), and one rule for each known mistake (`rules`). Texts of more than 600 bytes are not looked into.
 
 mod case;
 mod cause;
