@@ -54,6 +54,8 @@ class Prometheus:
             response = requests.get(f"{self._url}/api/v1/query", params={"query": expression}, timeout=10)
         except requests.ConnectionError:
             return []
+        if response.status_code == requests.codes.unavailable:
+            return []
         answer: dict[str, Any] = response.json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         result: list[dict[str, Any]] = answer["data"]["result"]
