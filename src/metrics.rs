@@ -50,6 +50,8 @@ impl Dialect {
 /// A part of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// The wait for a processor, of those that had to wait.
+    Queue,
     /// Tenant, identity, form of the assertion, is its issuer named.
     Parse,
     /// The issuer's keys: at hand, or waited for.
@@ -66,11 +68,12 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 6] = [Self::Parse, Self::Keys, Self::Verify, Self::Match, Self::Mint, Self::Audit];
+    pub const ALL: [Self; 7] = [Self::Queue, Self::Parse, Self::Keys, Self::Verify, Self::Match, Self::Mint, Self::Audit];
 
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Queue => "queue",
             Self::Parse => "parse",
             Self::Keys => "keys",
             Self::Verify => "verify",
@@ -86,6 +89,8 @@ impl Stage {
 pub enum Shed {
     /// Too many requests in flight.
     InFlight,
+    /// Too long a wait for a processor.
+    QueueTime,
     /// Too many requests from one address.
     AddressRate,
     /// Too many tokens for one identity.
@@ -94,12 +99,13 @@ pub enum Shed {
 
 impl Shed {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::InFlight, Self::AddressRate, Self::IdentityRate];
+    pub const ALL: [Self; 4] = [Self::InFlight, Self::QueueTime, Self::AddressRate, Self::IdentityRate];
 
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",
+            Self::QueueTime => "queue_time",
             Self::AddressRate => "address_rate",
             Self::IdentityRate => "identity_rate",
         }
@@ -128,6 +134,7 @@ pub struct Metrics {
     shed: [IntCounter; Shed::ALL.len()],
     connections: ConnectionMetrics,
     audit_records: IntCounter,
+    requests_waiting: IntGauge,
     audit_queue: IntGauge,
     one_time_entries: IntGauge,
     signing_key_age: IntGaugeVec,
@@ -219,6 +226,8 @@ pub struct Readings {
     pub causes: Vec<(&'static str, u64)>,
     /// Assertions good for one token only that are remembered.
     pub one_time_entries: usize,
+    /// Requests that wait for a processor.
+    pub requests_waiting: u64,
     /// Audit records that wait.
     pub audit_queue: usize,
     /// Our published keys.
@@ -277,6 +286,7 @@ impl Metrics {
             connections: ConnectionMetrics::new(&registry, &shed)?,
             stages: Stage::ALL.map(|stage| stages.with_label_values(&[stage.label()])),
             audit_records: total("audit_records_total", "Audit lines written.")?,
+            requests_waiting: gauge("requests_waiting", "Requests that wait for a processor.")?,
             audit_queue: gauge("audit_queue_length", "Audit records that wait to be written.")?,
             one_time_entries: gauge("one_time_entries", "Assertions remembered as used.")?,
             signing_key_age: gauges("signing_key_age_seconds", "Age of a published key.", &["kid", "state"])?,
@@ -321,6 +331,7 @@ impl Metrics {
     /// When a metric can't be encoded.
     pub fn render(&self, readings: &Readings) -> Result<String, prometheus::Error> {
         self.connections.show(&readings.connections);
+        self.requests_waiting.set(i64::try_from(readings.requests_waiting).unwrap_or(i64::MAX));
         self.audit_queue.set(i64::try_from(readings.audit_queue).unwrap_or(i64::MAX));
         self.one_time_entries.set(i64::try_from(readings.one_time_entries).unwrap_or(i64::MAX));
         catch_up(&self.audit_records, readings.audit_records);

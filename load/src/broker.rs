@@ -174,7 +174,8 @@ impl Counts {
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let to = match series {
-                "ficus_requests_shed_total{reason=\"in_flight\"}" => &mut counts.shed,
+                "ficus_requests_shed_total{reason=\"in_flight\"}"
+                | "ficus_requests_shed_total{reason=\"queue_time\"}" => &mut counts.shed,
                 "ficus_directory_reload_total{result=\"applied\"}" => &mut counts.reloads,
                 _ if !series.starts_with("ficus_exchanges_total{") => continue,
                 _ if series.contains("outcome=\"granted\"") => &mut counts.granted,
@@ -231,7 +232,8 @@ mod tests {
         let text = "# HELP x y\nficus_exchanges_total{dialect=\"a\",outcome=\"granted\",reason=\"granted\"} 3\n\
             ficus_exchanges_total{dialect=\"b\",outcome=\"granted\",reason=\"granted\"} 4\n\
             ficus_exchanges_total{dialect=\"a\",outcome=\"refused\",reason=\"shape\"} 5\n\
-            ficus_requests_shed_total{reason=\"in_flight\"} 6\nficus_requests_shed_total{reason=\"connections\"} 9\n\
+            ficus_requests_shed_total{reason=\"in_flight\"} 4\nficus_requests_shed_total{reason=\"queue_time\"} 2\n\
+            ficus_requests_shed_total{reason=\"connections\"} 9\n\
             ficus_directory_reload_total{result=\"applied\"} 2\n";
         let counts = Counts::read(text);
         assert_eq!(counts, Counts { granted: 7, refused: 5, shed: 6, reloads: 2 });

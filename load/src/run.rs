@@ -147,7 +147,7 @@ impl<'a> Stage<'a> {
         &mut self,
         phase: &Phase,
         rate: Option<f64>,
-        (floor, lanes): (&Floor, Vec<Lane>),
+        (floor, mut lanes): (&Floor, Vec<Lane>),
     ) -> Result<(PhaseReport, Vec<Lane>), Failure> {
         let course = &self.victims.course;
         let recorder = Arc::new(Recorder::new(course.expected));
@@ -160,8 +160,10 @@ impl<'a> Stage<'a> {
         let faults = self.scenario.faults.iter().filter(|fault| fault.phase == phase.name);
         let underway = Underway::start(&self.victims, faults);
         let sampler = Sampler::start(self.broker.meters.clone(), recorder.clone(), course.clock)?;
+        let used = phase.connections.map_or(lanes.len(), |connections| connections * course.streams);
+        let unused = lanes.split_off(used.min(lanes.len()));
         let pace = Pace { seconds: phase.seconds, count: phase.count, rate };
-        let (lanes, used_up) = Running::start(course, pace, lanes, &recorder).end(&recorder).await?;
+        let (mut lanes, used_up) = Running::start(course, pace, lanes, &recorder).end(&recorder).await?;
         let looks = sampler.end();
         let mut report = PhaseReport {
             name: phase.name.clone(),
@@ -176,6 +178,7 @@ impl<'a> Stage<'a> {
         report.observe(&looks, floor.sum());
         report.waits = waits().saturating_sub(waits_before) as f64 * 1e3 / report.done.max(1) as f64;
         self.client.add(&recorder);
+        lanes.extend(unused);
         Ok((report, lanes))
     }
 

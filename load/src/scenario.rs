@@ -152,6 +152,9 @@ pub(crate) struct Phase {
     /// Open loop: jobs a second, or "60%" of what the closed loop before it reached. Without a rate it is a closed loop.
     #[serde(default)]
     pub(crate) rate: Option<Rate>,
+    /// At most this many of the connections are used, times their streams; all of them.
+    #[serde(default)]
+    pub(crate) connections: Option<usize>,
     /// Counts in the cross-checks only.
     #[serde(default)]
     pub(crate) warm: bool,

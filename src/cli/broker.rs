@@ -22,7 +22,7 @@ use crate::net::{
     Addresses, Bodies, Certificate, Gauges, Limits, Listener, Setup, TlsError, TlsSettings,
     room_for_connections,
 };
-use crate::server::{Operations, Public, serve_operations};
+use crate::server::{Operations, Public, Turns, serve_operations};
 use crate::signing::{self, FolderError, Keys};
 use crate::trust::{Issuers, Overrides};
 use crate::wire::Wire;
@@ -149,6 +149,7 @@ impl Broker {
             wire,
             addresses: config.limits.per_address.map(Addresses::new),
             bodies: Bodies::new(config.limits.bodies),
+            turns: Turns::new(config.limits.queue_time),
             limits: config.limits.clone(),
         });
         let gauges = Arc::new(Gauges::default());

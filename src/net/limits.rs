@@ -30,6 +30,8 @@ pub struct Limits {
     pub bodies: usize,
     /// Requests being worked on, 1 to 100000; 1024. The service that admits requests applies it.
     pub in_flight: usize,
+    /// How long a request should wait for a processor at most, 1ms to 10s; 100ms. The service that admits requests applies it.
+    pub queue_time: Duration,
     /// Assertions good for one token only that are remembered, 1 to 100000000; 1000000. One more is refused.
     pub one_time_entries: usize,
     /// Whose `X-Forwarded-For` is believed; nobody's.
@@ -52,6 +54,7 @@ impl Default for Limits {
             handshakes: 1024,
             bodies: 64 << 20,
             in_flight: 1024,
+            queue_time: Duration::from_millis(100),
             one_time_entries: 1_000_000,
             trusted_proxies: Proxies::default(),
             per_address: None,
@@ -75,6 +78,7 @@ impl Limits {
             handshakes: count(reader, "handshakes", default.handshakes, 1..=100_000),
             bodies: size(reader, "bodies", default.bodies, 1 << 20..=1 << 30),
             in_flight: count(reader, "in_flight", default.in_flight, 1..=100_000),
+            queue_time: time(reader, "queue_time", default.queue_time, 1..=10_000),
             one_time_entries: count(reader, "one_time_entries", default.one_time_entries, 1..=100_000_000),
             trusted_proxies: Proxies::read(reader, "trusted_proxies"),
             per_address: rate::read(reader, "per_address"),
@@ -104,7 +108,17 @@ fn seconds(
     default: Duration,
     bounds: RangeInclusive<u64>,
 ) -> Duration {
-    let bounds = Duration::from_secs(*bounds.start())..=Duration::from_secs(*bounds.end());
+    time(reader, key, default, bounds.start() * 1000..=bounds.end() * 1000)
+}
+
+/// With bounds in milliseconds.
+fn time(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    default: Duration,
+    bounds: RangeInclusive<u64>,
+) -> Duration {
+    let bounds = Duration::from_millis(*bounds.start())..=Duration::from_millis(*bounds.end());
     reader.bounded(key, default, bounds, |value| humantime::format_duration(value).to_string())
 }
 
@@ -144,7 +158,7 @@ mod tests {
     fn every_key_is_read() {
         let count = |number| std::num::NonZeroU32::new(number).unwrap();
         let text = "body = \"1MiB\"\nassertion = \"8KiB\"\nhead = \"32KiB\"\nheader_timeout = \"5s\"\n\
-                    idle_timeout = \"2m\"\nconnections = 50\nhandshakes = 5\nbodies = \"2MiB\"\nin_flight = 7\none_time_entries = 3\n\
+                    idle_timeout = \"2m\"\nconnections = 50\nhandshakes = 5\nbodies = \"2MiB\"\nin_flight = 7\nqueue_time = \"2ms\"\none_time_entries = 3\n\
                     trusted_proxies = [\"10.0.0.0/8\"]\nper_address = { rate = \"20/s\", burst = 40 }\n\
                     [per_identity]\nrate = \"1/h\"\n";
         let expected = Limits {
@@ -157,6 +171,7 @@ mod tests {
             handshakes: 5,
             bodies: 2 << 20,
             in_flight: 7,
+            queue_time: Duration::from_millis(2),
             one_time_entries: 3,
             trusted_proxies: Proxies::of(&["10.0.0.0/8"]),
             per_address: Some(Quota::per_second(count(20)).allow_burst(count(40))),

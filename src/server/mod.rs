@@ -3,6 +3,7 @@
 mod changes;
 mod ops;
 mod routes;
+mod turns;
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +19,14 @@ use hyper::body::{Body, Incoming};
 
 use crate::domain::refusal::{Outage, Refusal};
 use crate::exchange::Exchange;
-use crate::metrics::Shed;
+use crate::metrics::{Shed, Stage};
 use crate::net::{self, Addresses, Bodies, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
 pub use changes::{Changes, Pending, Refused};
 pub use ops::{Operations, serve as serve_operations};
+use turns::Turn;
+pub use turns::Turns;
 
 /// What the public listener serves.
 pub struct Public {
@@ -37,6 +40,8 @@ pub struct Public {
     pub addresses: Option<Addresses>,
     /// What unfinished bodies hold.
     pub bodies: Bodies,
+    /// Turns at the processors.
+    pub turns: Turns,
 }
 
 impl Public {
@@ -75,6 +80,19 @@ impl Public {
             self.exchange.metrics.shed(Shed::InFlight);
         }
         admitted.ok_or(Refusal::Unavailable(Outage::Overloaded))
+    }
+
+    /// A turn at the processors, when it comes soon enough.
+    async fn turn(&self) -> Result<Turn<'_>, Refusal> {
+        let metrics = &self.exchange.metrics;
+        let Some((turn, waited)) = self.turns.take().await else {
+            metrics.shed(Shed::QueueTime);
+            return Err(Refusal::Unavailable(Outage::Overloaded));
+        };
+        if let Some(waited) = waited {
+            metrics.stage(Stage::Queue, waited.as_secs_f64());
+        }
+        Ok(turn)
     }
 }
 

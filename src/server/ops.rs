@@ -95,6 +95,7 @@ impl Operations {
             connections: self.connections(),
             audit_records: audit.written(),
             one_time_entries: exchange.used.len(),
+            requests_waiting: self.public.turns.waiting(),
             audit_queue: audit.queue_length(),
             causes: audit.causes(),
             signing_keys: self.signing_keys(now),

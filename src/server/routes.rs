@@ -144,7 +144,7 @@ impl Public {
     ) -> Result<Token, Refusal> {
         let call = Call { trace: ids.trace, correlation: ids.correlation, client, dialect: asked.dialect() };
         let _admitted = self.admit()?;
-        self.exchange.exchange(tenant, &asked.request, &call).await
+        self.turn().await?.spend(self.exchange.exchange(tenant, &asked.request, &call)).await
     }
 
     async fn token_body(&self, parts: &Parts, body: &mut Incoming, client: IpAddr) -> Result<Bytes, Refusal> {

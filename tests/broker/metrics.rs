@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 /// Every metric of ours with its type, as the README lists them.
-const ALL: [(&str, &str); 28] = [
+const ALL: [(&str, &str); 29] = [
     ("ficus_exchanges_total", "counter"),
     ("ficus_exchange_duration_seconds", "histogram"),
     ("ficus_stage_duration_seconds", "histogram"),
@@ -34,6 +34,7 @@ const ALL: [(&str, &str); 28] = [
     ("ficus_tls_handshakes", "gauge"),
     ("ficus_body_bytes", "gauge"),
     ("ficus_requests_in_flight", "gauge"),
+    ("ficus_requests_waiting", "gauge"),
     ("ficus_requests_shed_total", "counter"),
     ("ficus_build_info", "counter"),
     ("process_cpu_seconds_total", "counter"),
@@ -41,7 +42,7 @@ const ALL: [(&str, &str); 28] = [
     ("process_resident_memory_bytes", "gauge"),
 ];
 
-const STAGES: [&str; 6] = ["parse", "keys", "verify", "match", "mint", "audit"];
+const STAGES: [&str; 7] = ["queue", "parse", "keys", "verify", "match", "mint", "audit"];
 
 async fn text(world: &World) -> String {
     world.ops("/metrics").await.1
