@@ -68,6 +68,12 @@ impl Stopwatch {
         Self(std::time::Instant::now())
     }
 
+    /// Time since the start, which is now again.
+    pub fn lap(&mut self) -> std::time::Duration {
+        let begun = std::mem::replace(self, Self::start());
+        self.0 - begun.0
+    }
+
     /// Time since the start.
     pub fn elapsed(self) -> std::time::Duration {
         self.0.elapsed()

@@ -68,7 +68,8 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [Self::Queue, Self::Parse, Self::Keys, Self::Verify, Self::Match, Self::Mint, Self::Audit];
+    pub const ALL: [Self; 7] =
+        [Self::Queue, Self::Parse, Self::Keys, Self::Verify, Self::Match, Self::Mint, Self::Audit];
 
     /// The label.
     pub fn label(self) -> &'static str {

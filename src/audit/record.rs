@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::UnixTime;
+use crate::domain::ids::Guid;
 use crate::domain::nearmiss::{self, Class, Inquiry};
 use crate::secret::before_token;
 
@@ -21,11 +22,14 @@ const LONGEST: usize = 600;
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        let kept = text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end]);
+        let is_short = text.len() <= LONGEST;
+        let kept = if is_short { None } else { text.char_indices().nth(LONGEST) };
+        let kept = kept.map_or(text, |(end, _)| &text[..end]);
         if let Some(before) = before_token(kept) {
             return Self::from(format!("{before}…").as_str());
         }
-        if text.contains(drives_terminals) {
+        // Nearly all are plain ASCII, which is seen at a glance.
+        if text.bytes().any(|byte| byte >= 0x7f) && text.contains(drives_terminals) {
             return Self::from(text.replace(drives_terminals, "\u{fffd}").as_str());
         }
         if kept.len() == text.len() {
@@ -33,6 +37,12 @@ impl From<&str> for Text {
         }
         // The mark keeps a cut text from passing for a configured one.
         Self(text.chars().take(LONGEST - 1).chain("…".chars()).collect())
+    }
+}
+
+impl From<Guid> for Text {
+    fn from(id: Guid) -> Self {
+        Self(id.to_string().into())
     }
 }
 

@@ -38,8 +38,8 @@ impl<'m> Observed<'m> {
     pub(super) fn new(tenant: &str, call: &Call, now: UnixTime, metrics: &'m Metrics) -> Self {
         let record = Record {
             created: now,
-            trace_id: Some(call.trace.to_string().as_str().into()),
-            correlation_id: Some(call.correlation.to_string().as_str().into()),
+            trace_id: Some(call.trace.into()),
+            correlation_id: Some(call.correlation.into()),
             tenant_id: Some(tenant.into()),
             ip_address: Some(call.client),
             dialect: Some(call.dialect.label()),
@@ -51,8 +51,13 @@ impl<'m> Observed<'m> {
 
     /// The stage before ends, if there was one, and this one begins.
     pub(super) fn enter(&mut self, stage: Stage) {
-        self.leave();
-        self.stage = Some((stage, Stopwatch::start()));
+        match &mut self.stage {
+            Some((before, watch)) => {
+                let (before, time) = (std::mem::replace(before, stage), watch.lap());
+                self.metrics.stage(before, time.as_secs_f64());
+            }
+            None => self.stage = Some((stage, Stopwatch::start())),
+        }
     }
 
     /// The stage that goes on ends, and none begins.
@@ -74,9 +79,9 @@ impl<'m> Observed<'m> {
         let identity = resolved.identity;
         self.client = Some(identity.client_id);
         self.record.resource = Some((&*resolved.target.audience()).into());
-        self.record.tenant_id = Some(tenant.id.to_string().as_str().into());
+        self.record.tenant_id = Some(tenant.id.into());
         self.record.identity_name = Some(identity.name.clone());
-        self.record.app_id = Some(identity.client_id.to_string().as_str().into());
+        self.record.app_id = Some(identity.client_id.into());
         self.record.service_principal_id = Some(identity.principal_id.to_string());
     }
 

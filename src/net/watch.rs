@@ -100,9 +100,12 @@ impl Watch {
                 return Poll::Ready(Overdue::Dismissed);
             }
             // An alarm that comes too early is set again when it rings, which is rarer than a request.
-            let (earlier, _) = self.due();
-            if earlier < alarm.deadline() {
-                alarm.as_mut().reset(earlier);
+            // Nor is the clock looked at while something is in flight.
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                let (earlier, _) = self.due();
+                if earlier < alarm.deadline() {
+                    alarm.as_mut().reset(earlier);
+                }
             }
             while alarm.as_mut().poll(cx).is_ready() {
                 let (due, what) = self.due();

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr_iter, memchr2};
+
 /// The parameters of one form; without `Debug`, because one of them is a token. Parameters without a value count as absent
 /// (RFC 6749 section 3.2).
 #[derive(Default)]
@@ -15,8 +17,10 @@ impl<'a> Form<'a> {
     /// Reads a body.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, BrokenEncoding> {
         let mut pairs = Vec::with_capacity(8);
-        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+        let ends = memchr_iter(b'&', body).chain([body.len()]);
+        let whole = ends.scan(0, |begin, end| Some(&body[std::mem::replace(begin, end + 1)..end]));
+        for pair in whole.filter(|pair| !pair.is_empty()) {
+            let (name, value) = match memchr(b'=', pair) {
                 Some(at) => (&pair[..at], &pair[at + 1..]),
                 None => (pair, &[][..]),
             };
@@ -48,7 +52,7 @@ impl<'a> Form<'a> {
 
 /// Decodes one name or value.
 pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, BrokenEncoding> {
-    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+    if memchr2(b'%', b'+', text).is_none() {
         return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|_| BrokenEncoding);
     }
     let mut bytes = Vec::with_capacity(text.len());

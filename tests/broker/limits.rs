@@ -259,6 +259,48 @@ fn requests_past_the_cap_are_turned_away_at_once_and_the_admitted_ones_finish() 
 }
 
 #[test]
+fn who_would_wait_too_long_for_a_processor_is_turned_away_at_once_and_all_others_get_their_tokens() {
+    // No token twice, so that each costs a signature.
+    own(settings("[limits]\nqueue_time = \"1ms\"\n[tokens]\nreuse = false\n"), |world| async move {
+        world.request().send(&world).await.token();
+        let (mut granted, mut shed) = (0, 0);
+        // However fast the machine: each round asks for twice as much at once as the one before.
+        for round in 6..=12 {
+            let mut asking = JoinSet::new();
+            for _ in 0..1 << round {
+                let (world, form) = (Arc::clone(&world), world.request());
+                asking.spawn(async move { form.send(&world).await });
+            }
+            for path in ["/healthz", "/readyz", "/metrics"] {
+                assert_eq!(world.ops(path).await.0, 200, "{path}");
+            }
+            while let Some(reply) = asking.join_next().await {
+                let reply = reply.unwrap();
+                if reply.status == 200 {
+                    granted += 1;
+                    continue;
+                }
+                shed += 1;
+                reply.refused(503, "temporarily_unavailable", 90024);
+                assert_eq!(reply.header("retry-after"), "1");
+            }
+            if shed > 0 {
+                break;
+            }
+        }
+        assert!(granted > 0 && shed > 0, "{granted} granted, {shed} shed");
+        let by = async |reason: &str| {
+            world.metric(&format!("ficus_requests_shed_total{{reason=\"{reason}\"}}")).await
+        };
+        assert_eq!(by("queue_time").await + by("in_flight").await, f64::from(shed));
+        assert!(by("queue_time").await > 0.0);
+        assert!(world.metric("ficus_stage_duration_seconds_count{stage=\"queue\"}").await > 0.0);
+        assert_eq!(world.metric("ficus_requests_waiting").await, 0.0);
+        world.request().send(&world).await.token();
+    });
+}
+
+#[test]
 fn requests_that_are_still_being_sent_take_no_place() {
     own(settings("[limits]\nin_flight = 1\n"), |world| async move {
         let form = world.request();
