@@ -6,6 +6,8 @@ use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
 use crate::directory::files::Tree;
 use crate::document::Problems;
+use crate::domain::credential::CredentialState;
+use crate::domain::directory::Directory;
 use crate::net::TlsSettings;
 
 #[derive(Args)]
@@ -34,19 +36,42 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         output::print(&effective);
         return Ok(());
     }
-    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
-    let identities: Vec<_> = directory.tenants().flat_map(|tenant| tenant.identities()).collect();
-    output::print(&format!(
-        "ok: {}, {}, {}, {}, {}\ndigest {}\n",
-        count(directory.tenants().count(), "tenant"),
-        match identities.len() {
+    output::print(&summary(&directory));
+    Ok(())
+}
+
+fn summary(directory: &Directory) -> String {
+    let found = directory.inventory();
+    format!(
+        "ok: {}, {}, {}, {}, {}\n{}digest {}\n",
+        count(found.tenants, "tenant"),
+        match found.identities {
             1 => "1 identity".to_owned(),
             n => format!("{n} identities"),
         },
-        count(identities.iter().map(|identity| identity.credentials.len()).sum(), "credential"),
-        count(directory.tenants().map(|tenant| tenant.resources().len()).sum(), "resource"),
-        count(directory.tenants().map(|tenant| tenant.assignments().count()).sum(), "role assignment"),
+        count(found.credentials, "credential"),
+        count(found.resources, "resource"),
+        count(found.role_assignments, "role assignment"),
+        observed(directory),
         directory.digest()
-    ));
-    Ok(())
+    )
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Credentials in observe mode, which somebody may have forgotten.
+fn observed(directory: &Directory) -> String {
+    let identities = directory.tenants().flat_map(|tenant| tenant.identities());
+    let mut names: Vec<_> = identities
+        .flat_map(|identity| identity.credentials.iter().map(move |credential| (&identity.name, credential)))
+        .filter(|(_, credential)| credential.state == CredentialState::Observed)
+        .map(|(identity, credential)| format!("  {identity}/{}\n", credential.name))
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    names.sort_unstable();
+    format!("{} in observe mode, granting nothing:\n{}", count(names.len(), "credential"), names.concat())
 }

@@ -113,7 +113,7 @@ impl<'s> Compiler<'s> {
         let mut identity = Arc::clone(identity);
         for at in 0..identity.credentials.len() {
             let credential = &identity.credentials[at];
-            if credential.state == CredentialState::Enabled
+            if credential.state != CredentialState::Disabled
                 && self.disabled_issuers.contains(&*credential.issuer)
             {
                 Arc::make_mut(&mut identity).credentials[at].state = CredentialState::IssuerDisabled;
@@ -244,6 +244,13 @@ mod tests {
         let limited = |lifetime| identity(1, &format!("{c}max_token_lifetime = \"{lifetime}\""));
         refused(&limited("59s"), "max_token_lifetime", "59s is out of range");
         refused(&limited("367d"), "max_token_lifetime", "out of range: expected 1m to 366days");
+        refused(
+            &identity(1, &format!("{c}mode = \"watch\"")),
+            "mode",
+            "expected one of \"enforce\", \"observe\"",
+        );
+        let observed = format!("{}mode = \"observe\"\n", c.replace("cred-1", "cred-2"));
+        refused(&identity(1, &format!("{c}{observed}")), "subject", "twice");
         refused(&identity(1, &c.replace("https://i.example", "https://127.0.0.1")), "issuer", "IP address");
         let own = format!("https://sts.example/{TENANT}/v2.0");
         refused(&identity(1, &c.replace("https://i.example", &own)), "issuer", "issuer of this broker");
@@ -331,6 +338,34 @@ mod tests {
         assert_ne!(digest(&one), compiled(&one, &once).0.digest());
         once.policies[0].jti_once = false;
         assert_eq!(digest(&one), compiled(&one, &once).0.digest());
+    }
+
+    #[test]
+    fn a_credential_in_observe_mode_is_evaluated_and_trusted_by_nobody() {
+        let one = identity(1, &credential(1));
+        let with = |mode: &str| compiled(&format!("{one}mode = \"{mode}\"\n"), &surroundings()).0;
+        let (enforced, observed) = (with("enforce"), with("observe"));
+        assert_eq!(enforced.digest(), compiled(&one, &surroundings()).0.digest());
+        assert_ne!(enforced.digest(), observed.digest());
+        assert_eq!((enforced.inventory().observed, observed.inventory().observed), (0, 1));
+        let issuer = "https://i.example";
+        for (directory, trusted) in [(&enforced, true), (&observed, false)] {
+            let identity = directory.tenant(TENANT).unwrap().identity(&guid(1), "").unwrap();
+            assert_eq!(directory.trusted((identity, "id"), issuer).is_ok(), trusted);
+            assert_eq!(directory.observable(identity, issuer).is_some(), !trusted);
+            assert!(directory.named_issuers().contains(issuer));
+            assert!(directory.observable(identity, "https://other.example").is_none());
+        }
+        // Twenty are twenty, in whatever mode.
+        let list: String = (0..21).map(|n| format!("{}mode = \"observe\"\n", credential(n))).collect();
+        refused(&identity(1, &list), "federated_credential", "at most 20");
+        // Of an issuer that is switched off nothing is asked for.
+        let mut around = surroundings();
+        around.policies = vec![IssuerPolicy { enabled: false, ..IssuerPolicy::standard(issuer) }];
+        let (directory, _) = compiled(&format!("{one}mode = \"observe\"\n"), &around);
+        let identity = directory.tenant(TENANT).unwrap().identity(&guid(1), "").unwrap();
+        assert!(directory.observable(identity, issuer).is_none());
+        assert!(!directory.named_issuers().contains(issuer));
     }
 
     #[test]

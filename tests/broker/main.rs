@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod nearmiss;
+mod observe;
 mod onetime;
 mod openid;
 mod platforms;
