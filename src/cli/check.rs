@@ -24,7 +24,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (config, problems) = load(&args.config, problems)?;
     // Before the directory is read, whose records are values, too.
     let effective = problems.effective();
-    let directory = config.load_directory(&mut Tree::default(), &problems);
+    let mut tree = Tree::default();
+    let directory = config.load_directory(&mut tree, &problems);
     // A certificate of one's own can be read without making anything; a self-made one is made at the start.
     if matches!(config.listen.tls, TlsSettings::Files { .. })
         && let Err(error) = config.listen.tls.load(&config.public_host(), Clock::system().now())
@@ -36,14 +37,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         output::print(&effective);
         return Ok(());
     }
-    output::print(&summary(&directory));
+    output::print(&summary(&directory, config.expectations(tree.contents()).len()));
     Ok(())
 }
 
-fn summary(directory: &Directory) -> String {
+fn summary(directory: &Directory, expectations: usize) -> String {
     let found = directory.inventory();
     format!(
-        "ok: {}, {}, {}, {}, {}\n{}digest {}\n",
+        "ok: {}, {}, {}, {}, {}\ndigest {}\n{}{}",
         count(found.tenants, "tenant"),
         match found.identities {
             1 => "1 identity".to_owned(),
@@ -52,8 +53,13 @@ fn summary(directory: &Directory) -> String {
         count(found.credentials, "credential"),
         count(found.resources, "resource"),
         count(found.role_assignments, "role assignment"),
+        directory.digest(),
+        match expectations {
+            0 => String::new(),
+            1 => "1 expectation holds\n".to_owned(),
+            n => format!("{n} expectations hold\n"),
+        },
         observed(directory),
-        directory.digest()
     )
 }
 

@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::content::{Content, PlacedIdentity, Record};
+use super::expectations::{self, Placed};
 use super::issuers::Named;
 use super::{Surroundings, TenantEntry};
 use crate::document::{Problems, Spot};
 use crate::domain::credential::{CredentialState, Identity};
 use crate::domain::directory::Directory;
+use crate::domain::expectation::Expectation;
 use crate::domain::ids::Guid;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::resource::Resource;
@@ -35,11 +37,30 @@ pub fn compile<'c>(
     for record in contents.iter().flat_map(|content| &content.assignments) {
         compiler.assignment(record);
     }
+    let expected = contents.iter().flat_map(|content| &content.expectations);
+    let expected: Vec<_> = expected.filter_map(|record| compiler.expectation(record)).collect();
     let directory = compiler.into_directory();
+    // What is missing of the records would be missed once more by every expectation of it.
+    if !found.any_error() {
+        expectations::check(expected, &directory, &found);
+    }
     let mut found = found.into_vec();
     found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     found.into_iter().for_each(|problem| problems.add(problem));
     directory
+}
+
+/// All expectations with the tenants that they are for. Those of no tenant are left out, which is a problem of its own.
+pub fn expectations<'c>(
+    contents: impl IntoIterator<Item = &'c Content>,
+    surroundings: &Surroundings,
+) -> Vec<(Guid, &'c Expectation)> {
+    let records = contents.into_iter().flat_map(|content| &content.expectations);
+    let placed = |record: &'c Record<Placed>| {
+        let tenant = surroundings.tenant(record.tenant.as_deref())?;
+        Some((surroundings.tenants[tenant].id, &record.value.as_ref()?.expectation))
+    };
+    records.filter_map(placed).collect()
 }
 
 struct Compiler<'s> {
@@ -143,18 +164,14 @@ impl<'s> Compiler<'s> {
         self.tenants[tenant].add_assignment(assignment.clone());
     }
 
+    fn expectation<'r>(&self, record: &'r Record<Placed>) -> Option<(Guid, &'r Placed)> {
+        let tenant = self.tenant_of(record)?;
+        Some((self.tenants[tenant].id, record.value.as_ref()?))
+    }
+
     /// The tenant that a record belongs to: the one it names, or the only one there is.
     fn tenant_of<T>(&self, record: &Record<T>) -> Option<usize> {
-        let found = match &record.tenant {
-            Some(name) => {
-                let guid = Guid::parse(name);
-                let named = |t: &Tenant| {
-                    Some(t.id) == guid || t.domain.as_deref() == Some(&name.to_ascii_lowercase())
-                };
-                self.tenants.iter().position(named)
-            }
-            None => (self.tenants.len() == 1).then_some(0),
-        };
+        let found = self.surroundings.tenant(record.tenant.as_deref());
         // Without any tenant the configuration file has its own problem, which says enough.
         if found.is_none() && !self.tenants.is_empty() {
             let (message, hint) = match &record.tenant {

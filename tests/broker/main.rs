@@ -7,6 +7,7 @@ mod caches;
 mod cli;
 mod dialects;
 mod discovery;
+mod expect;
 mod explain;
 mod issuers;
 mod keys;
