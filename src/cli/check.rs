@@ -1,6 +1,14 @@
 //! `ficus check`.
 
+mod against;
+mod flips;
+mod records;
+
+use std::path::PathBuf;
+
 use clap::Args;
+
+use against::Comparison;
 
 use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
@@ -17,6 +25,16 @@ pub(super) struct CheckArgs {
     /// Print the configuration that is in force, with defaults and variables, as TOML. Files are named, never shown.
     #[arg(long)]
     print: bool,
+    /// Compare with another directory, such as the deployed one: records that are added, removed or changed, and tokens that
+    /// would now be granted, or no longer. It is read under the same configuration file.
+    #[arg(long, value_name = "DIR", conflicts_with = "print")]
+    against: Option<PathBuf>,
+    /// With --against, exit 1 where a token would now be granted, or no longer.
+    #[arg(long, requires = "against")]
+    exit_code: bool,
+    /// Print JSON.
+    #[arg(long, requires = "against")]
+    json: bool,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
@@ -36,6 +54,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     if args.print {
         output::print(&effective);
         return Ok(());
+    }
+    if let Some(other) = &args.against {
+        let found = Comparison::with(other, &config, (&tree, &directory))?;
+        output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
+        return if args.exit_code && found.flips() { Err(Failure::Code(1)) } else { Ok(()) };
     }
     output::print(&summary(&directory, config.expectations(tree.contents()).len()));
     Ok(())

@@ -8,6 +8,7 @@ mod token;
 use std::path::PathBuf;
 
 use clap::Args;
+pub(super) use near::plain;
 
 use super::{ConfigArgs, Failure, UNAVAILABLE, load, output, runtime, settle};
 use crate::clock::{Clock, UnixTime};

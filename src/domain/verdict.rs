@@ -45,6 +45,13 @@ impl Claims {
         Self::new(claims.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     }
 
+    /// The claims, without those of times.
+    pub fn json(&self) -> Value {
+        let mut claims: Map<String, Value> = serde_json::from_str(&self.json).unwrap_or_default();
+        claims.retain(|name, _| !["iat", "exp"].contains(&name.as_str()));
+        claims.into()
+    }
+
     /// A token without a signature, with an algorithm that its issuer may use.
     fn token(&self, directory: &Directory) -> String {
         let algorithm = directory.policy(&self.issuer).and_then(|policy| policy.algorithms.first());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
+mod against;
 mod arm;
 mod caches;
 mod cli;
