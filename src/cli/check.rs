@@ -3,12 +3,14 @@
 mod against;
 mod flips;
 mod records;
+mod report;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use against::Comparison;
+use report::Report;
 
 use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
@@ -19,6 +21,7 @@ use crate::domain::directory::Directory;
 use crate::net::TlsSettings;
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("told").args(["print", "against", "report"]))]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -27,13 +30,17 @@ pub(super) struct CheckArgs {
     print: bool,
     /// Compare with another directory, such as the deployed one: records that are added, removed or changed, and tokens that
     /// would now be granted, or no longer. It is read under the same configuration file.
-    #[arg(long, value_name = "DIR", conflicts_with = "print")]
+    #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
     /// With --against, exit 1 where a token would now be granted, or no longer.
     #[arg(long, requires = "against")]
     exit_code: bool,
-    /// Print JSON.
-    #[arg(long, requires = "against")]
+    /// Report what is sound and worth a look: identities near their limit, credentials and roles that overlap or reach far,
+    /// records that nobody uses or owns.
+    #[arg(long)]
+    report: bool,
+    /// Print JSON, with --against or --report.
+    #[arg(long, requires = "told", conflicts_with = "print")]
     json: bool,
 }
 
@@ -59,6 +66,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         let found = Comparison::with(other, &config, (&tree, &directory))?;
         output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
         return if args.exit_code && found.flips() { Err(Failure::Code(1)) } else { Ok(()) };
+    }
+    if args.report {
+        let found = Report::of(&directory);
+        output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
+        return Ok(());
     }
     output::print(&summary(&directory, config.expectations(tree.contents()).len()));
     Ok(())

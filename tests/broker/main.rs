@@ -26,6 +26,7 @@ mod rates;
 mod raw;
 mod refusals;
 mod reload;
+mod report;
 mod support;
 mod token;
 mod tokens;
