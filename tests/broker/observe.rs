@@ -122,6 +122,17 @@ fn what_would_not_have_been_granted_is_not_called_so() {
             assert_eq!(world.record(&reply.trace()).await["observed"], Value::Null);
         }
 
+        // Keys that can't be had are no caller's business, who would else learn that somebody asks for them.
+        let far = credential("far", "https://issuer.invalid", "anything", "mode = \"observe\"");
+        world.live(RECORDS, &format!("{records}{}", lone(&format!("{observed}{far}")))).await;
+        let reply = changed("iss", json!("https://issuer.invalid")).send(&world).await;
+        reply.refused(401, "invalid_client", 70_025);
+        let record = world.record(&reply.trace()).await;
+        assert!(
+            record["status"]["additionalDetails"].is_string() && record["verified"] == false,
+            "{record:#}"
+        );
+
         // It fits, and something else would have been in the way.
         let unknown = form.clone().with("scope", "https://unknown.example/.default");
         for (form, limit, reason) in
