@@ -60,7 +60,7 @@ fn outcome(reader: &mut Reader<'_>) -> Option<(&'static str, Outcome)> {
     }
 }
 
-/// Notes every expectation that does not hold. A thousand are a twentieth of a second's work.
+/// Notes every expectation that does not hold. There may be thousands, and the change waits for them.
 pub(super) fn check(expected: Vec<(Guid, &Placed)>, directory: &Directory, problems: &Problems) {
     if expected.is_empty() {
         return;
