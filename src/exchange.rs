@@ -3,6 +3,7 @@
 //! `Exchange::decide` is the whole security argument on one screen. Each step yields a type that only it can make
 //! (`UnverifiedAssertion`, `Candidate`, `Verified`, `Match`, `Grant`), so that none can be left out or put in another order.
 
+mod lookout;
 mod observed;
 mod pace;
 mod remembered;
@@ -20,7 +21,6 @@ use crate::domain::assertion::{Candidate, Compact, UnverifiedAssertion};
 use crate::domain::authorize::{Grant, authorize};
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
-use crate::domain::matching;
 use crate::domain::onetime;
 use crate::domain::proof::Proof;
 use crate::domain::refusal::{Outage, Refusal};
@@ -30,6 +30,7 @@ use crate::secret::Secret;
 use crate::signing::{Keys, Token};
 use crate::trust::Issuers;
 
+use lookout::Lookout;
 use observed::Observed;
 pub use pace::Pace;
 use remembered::Wish;
@@ -157,7 +158,15 @@ impl Exchange {
         seen.assertion(&assertion);
 
         // No outbound request is ever caused by an issuer that no credential of this identity names.
-        let policy = directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?)?;
+        let lookout = Lookout { tenant, resolved: &resolved, as_asked: &request.tenant };
+        let policy =
+            match directory.trusted((resolved.identity, resolved.name), assertion.unverified_issuer()?) {
+                Ok(policy) => policy,
+                Err(refusal) => {
+                    self.look_out(&lookout, (assertion, proof.as_deref()), &snapshot, seen).await;
+                    return Err(refusal);
+                }
+            };
         let candidate = assertion.admit(policy)?;
 
         // Is it true? From here on it is a fact who is calling; before, nothing may tell what would match.
@@ -166,7 +175,7 @@ impl Exchange {
 
         // Whom does it fit, and what may they have?
         seen.enter(Stage::Match);
-        let matched = matching::find(tenant, resolved.identity, &verified)?;
+        let matched = lookout.find(&verified, seen)?;
         seen.matched(&matched);
         let grant = authorize(&matched, &resolved.target, &request.tenant)?;
         seen.authorized(&grant);

@@ -6,6 +6,7 @@ mod caches;
 mod causes;
 mod connections;
 mod issuers;
+mod observed;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -21,6 +22,7 @@ use connections::ConnectionMetrics;
 pub use connections::ConnectionReadings;
 use issuers::IssuerMetrics;
 pub use issuers::IssuerReading;
+use observed::ObservedMetrics;
 
 /// How a caller speaks to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +147,8 @@ pub struct Metrics {
     causes: CauseMetrics,
     /// Caches.
     pub caches: CacheMetrics,
+    /// Credentials in observe mode.
+    pub observed: ObservedMetrics,
     /// The snapshot that decides.
     pub directory: DirectoryMetrics,
 }
@@ -197,19 +201,20 @@ impl DirectoryMetrics {
 
     /// Shows another snapshot.
     pub fn show(&self, directory: &Directory, generation: u64) {
-        let Inventory { tenants, identities, credentials, resources, role_assignments, most_credentials } =
-            directory.inventory();
+        let inventory = directory.inventory();
+        let Inventory { tenants, identities, credentials, observed, resources, .. } = inventory;
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (kind, count) in [
             ("tenant", tenants),
             ("identity", identities),
             ("credential", credentials),
+            ("observed_credential", observed),
             ("resource", resources),
-            ("role_assignment", role_assignments),
+            ("role_assignment", inventory.role_assignments),
         ] {
             self.objects.with_label_values(&[kind]).set(number(count));
         }
-        self.most_credentials.set(number(most_credentials));
+        self.most_credentials.set(number(inventory.most_credentials));
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.info.reset();
         self.info.with_label_values(&[directory.digest()]).set(1);
@@ -299,6 +304,7 @@ impl Metrics {
             issuers: IssuerMetrics::new(&registry, caches.issuer_keys.clone())?,
             causes: CauseMetrics::new(&registry)?,
             caches,
+            observed: ObservedMetrics::new(&registry)?,
             directory: DirectoryMetrics::new(&registry)?,
             registry,
         })

@@ -8,7 +8,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text};
+pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text, WouldMatch};
 pub use writer::{Audit, AuditFailure};
 
 use crate::document::{Reader, Size};

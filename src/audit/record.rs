@@ -53,7 +53,7 @@ fn drives_terminals(c: char) -> bool {
 }
 
 /// How a decision ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// A token was minted.
@@ -61,6 +61,19 @@ pub enum Outcome {
     /// No token.
     #[default]
     Refused,
+}
+
+/// What a credential in observe mode would have done.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WouldMatch {
+    /// Its name.
+    pub federated_credential_name: String,
+    /// Granted, or refused for another reason: what is asked for, or its own limit of lifetimes.
+    pub outcome: Outcome,
+    /// That reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// The result in the words of Entra.
@@ -191,6 +204,9 @@ pub struct Record {
     /// The credential that matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub federated_credential_name: Option<String>,
+    /// The credential in observe mode that fits, of a refusal; it granted nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<WouldMatch>,
     /// Code and reason.
     pub status: Status,
     /// Granted or refused.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Outcome, Record, Status};
+use super::record::{Outcome, Record, Status, WouldMatch};
 use crate::clock::UnixTime;
 
 /// More kinds than this are counted without their identity: strangers must not make the table grow.
@@ -16,6 +16,7 @@ struct Kind {
     reason: Option<&'static str>,
     service_principal_id: Option<String>,
     identity_name: Option<String>,
+    observed: Option<WouldMatch>,
 }
 
 /// Refusals by kind.
@@ -31,10 +32,12 @@ impl Tally {
             reason: record.status.reason,
             service_principal_id: record.service_principal_id.clone(),
             identity_name: record.identity_name.clone(),
+            observed: record.observed.clone(),
         };
         if self.0.len() >= KINDS && !self.0.contains_key(&kind) {
             kind.service_principal_id = None;
             kind.identity_name = None;
+            kind.observed = None;
         }
         let sum = self.0.entry(kind).or_default();
         *sum += record.count.unwrap_or(1);
@@ -51,6 +54,7 @@ impl Tally {
             created: now,
             service_principal_id: kind.service_principal_id,
             identity_name: kind.identity_name,
+            observed: kind.observed,
             status: Status { error_code: kind.error_code, reason: kind.reason, ..Status::default() },
             outcome: Outcome::Refused,
             verified: kind.verified,
@@ -78,6 +82,21 @@ mod tests {
         assert_eq!((aggregate.created, aggregate.count), (7, Some(2)));
         assert_eq!(tally.add(&aggregate), 2);
         assert_eq!(tally.add(&refusal(1)), 3);
+    }
+
+    #[test]
+    fn what_would_have_matched_is_counted_apart_and_kept() {
+        let observed = |name: &str| {
+            let (federated_credential_name, outcome) = (name.to_owned(), Outcome::Granted);
+            Some(WouldMatch { federated_credential_name, outcome, reason: None })
+        };
+        let mut tally = Tally::default();
+        for name in ["a", "b", "a"] {
+            tally.add(&Record { observed: observed(name), ..refusal(1) });
+        }
+        tally.add(&refusal(1));
+        let found: Vec<_> = tally.take(0).map(|record| (record.observed, record.count)).collect();
+        assert_eq!(found, [(None, Some(1)), (observed("a"), Some(2)), (observed("b"), Some(1))]);
     }
 
     #[test]

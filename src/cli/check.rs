@@ -1,20 +1,47 @@
 //! `ficus check`.
 
-use clap::Args;
+mod against;
+mod flips;
+mod records;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+use against::Comparison;
+use report::Report;
 
 use super::{ConfigArgs, Failure, load, output, settle};
 use crate::clock::Clock;
 use crate::directory::files::Tree;
 use crate::document::Problems;
+use crate::domain::credential::CredentialState;
+use crate::domain::directory::Directory;
 use crate::net::TlsSettings;
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("told").args(["print", "against", "report"]))]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Print the configuration that is in force, with defaults and variables, as TOML. Files are named, never shown.
     #[arg(long)]
     print: bool,
+    /// Compare with another directory, such as the deployed one: records that are added, removed or changed, and tokens that
+    /// would now be granted, or no longer. It is read under the same configuration file.
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+    /// With --against, exit 1 where a token would now be granted, or no longer.
+    #[arg(long, requires = "against")]
+    exit_code: bool,
+    /// Report what is sound and worth a look: identities near their limit, credentials and roles that overlap or reach far,
+    /// records that nobody uses or owns.
+    #[arg(long)]
+    report: bool,
+    /// Print JSON, with --against or --report.
+    #[arg(long, requires = "told", conflicts_with = "print")]
+    json: bool,
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
@@ -22,7 +49,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (config, problems) = load(&args.config, problems)?;
     // Before the directory is read, whose records are values, too.
     let effective = problems.effective();
-    let directory = config.load_directory(&mut Tree::default(), &problems);
+    let mut tree = Tree::default();
+    let directory = config.load_directory(&mut tree, &problems);
     // A certificate of one's own can be read without making anything; a self-made one is made at the start.
     if matches!(config.listen.tls, TlsSettings::Files { .. })
         && let Err(error) = config.listen.tls.load(&config.public_host(), Clock::system().now())
@@ -34,19 +62,57 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         output::print(&effective);
         return Ok(());
     }
-    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
-    let identities: Vec<_> = directory.tenants().flat_map(|tenant| tenant.identities()).collect();
-    output::print(&format!(
-        "ok: {}, {}, {}, {}, {}\ndigest {}\n",
-        count(directory.tenants().count(), "tenant"),
-        match identities.len() {
+    if let Some(other) = &args.against {
+        let found = Comparison::with(other, &config, (&tree, &directory))?;
+        output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
+        return if args.exit_code && found.flips() { Err(Failure::Code(1)) } else { Ok(()) };
+    }
+    if args.report {
+        let found = Report::of(&directory);
+        output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
+        return Ok(());
+    }
+    output::print(&summary(&directory, config.expectations(tree.contents()).len()));
+    Ok(())
+}
+
+fn summary(directory: &Directory, expectations: usize) -> String {
+    let found = directory.inventory();
+    format!(
+        "ok: {}, {}, {}, {}, {}\ndigest {}\n{}{}",
+        count(found.tenants, "tenant"),
+        match found.identities {
             1 => "1 identity".to_owned(),
             n => format!("{n} identities"),
         },
-        count(identities.iter().map(|identity| identity.credentials.len()).sum(), "credential"),
-        count(directory.tenants().map(|tenant| tenant.resources().len()).sum(), "resource"),
-        count(directory.tenants().map(|tenant| tenant.assignments().count()).sum(), "role assignment"),
-        directory.digest()
-    ));
-    Ok(())
+        count(found.credentials, "credential"),
+        count(found.resources, "resource"),
+        count(found.role_assignments, "role assignment"),
+        directory.digest(),
+        match expectations {
+            0 => String::new(),
+            1 => "1 expectation holds\n".to_owned(),
+            n => format!("{n} expectations hold\n"),
+        },
+        observed(directory),
+    )
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Credentials in observe mode, which somebody may have forgotten.
+fn observed(directory: &Directory) -> String {
+    let identities = directory.tenants().flat_map(|tenant| tenant.identities());
+    let mut names: Vec<_> = identities
+        .flat_map(|identity| identity.credentials.iter().map(move |credential| (&identity.name, credential)))
+        .filter(|(_, credential)| credential.state == CredentialState::Observed)
+        .map(|(identity, credential)| format!("  {identity}/{}\n", credential.name))
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    names.sort_unstable();
+    format!("{} in observe mode, granting nothing:\n{}", count(names.len(), "credential"), names.concat())
 }

@@ -1,12 +1,14 @@
 //! `ficus explain`: why a token is accepted or refused. Runs the checks that serving runs, in the same order.
 
 mod near;
+mod observed;
 mod show;
 mod token;
 
 use std::path::PathBuf;
 
 use clap::Args;
+pub(super) use near::plain;
 
 use super::{ConfigArgs, Failure, UNAVAILABLE, load, output, runtime, settle};
 use crate::clock::{Clock, UnixTime};
@@ -25,7 +27,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::resource::Target;
 use crate::domain::tenant::Tenant;
 use crate::domain::verify::Claimed;
-use crate::trust::{Issuers, Overrides, TrustSettings};
+use crate::trust::{Held, Issuers, Overrides, TrustSettings, Unavailable};
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {
@@ -82,6 +84,8 @@ struct Findings<'d> {
     /// Why it was refused, as the record has it.
     near: Option<NearMiss<'d>>,
     matched: Option<&'d Credential>,
+    /// What is in observe mode and fits.
+    observed: Option<observed::WouldMatch<'d>>,
     /// Whether the token is good for one exchange only: a running broker knows whether it has been used.
     one_time: bool,
     roles: Option<Vec<String>>,
@@ -145,6 +149,13 @@ impl<'d> Findings<'d> {
         self.step = step;
     }
 
+    fn without_keys(&mut self, policy: &IssuerPolicy, unavailable: &Unavailable) -> Refusal {
+        self.cause = Some(unavailable.fault.to_string());
+        self.other_document = unavailable.is_of_another_issuer();
+        let (issuer, retry_after) = (policy.issuer.to_string(), unavailable.retry_after);
+        Refusal::IssuerUnavailable { issuer, retry_after }
+    }
+
     /// What the credential that fits demands beside the issuer's policy.
     fn credential(&mut self, credential: &'d Credential, claims: &Claimed<'_>) -> Result<(), Refusal> {
         self.matched = Some(credential);
@@ -182,6 +193,12 @@ impl<'a> Question<'a> {
         TrustSettings { state_path: None, ..self.config.trust.clone() }
     }
 
+    async fn keys(&self, policy: &IssuerPolicy) -> Result<Held, Unavailable> {
+        let named = [&*policy.issuer].into_iter();
+        let issuers = Issuers::new(named, &self.config.issuers, &self.trust(), &Overrides::new());
+        issuers.keys(&policy.issuer, self.now).await
+    }
+
     /// Why it was refused. What the token says is worth showing even if the checks did not get that far.
     fn look_into(&self, refusal: &Refusal, compact: &str, seen: &mut Findings<'a>) {
         if seen.said.is_none() {
@@ -210,7 +227,13 @@ impl<'a> Question<'a> {
         seen.said = Some(assertion.hearsay());
 
         seen.begin("issuer");
-        let policy = self.directory.trusted((identity, self.client), assertion.unverified_issuer()?)?;
+        let policy = match self.directory.trusted((identity, self.client), assertion.unverified_issuer()?) {
+            Ok(policy) => policy,
+            Err(refusal) => {
+                self.look_out((tenant, identity), assertion, seen).await;
+                return Err(refusal);
+            }
+        };
         seen.policy = Some(policy);
 
         seen.begin("algorithm and key id");
@@ -221,7 +244,8 @@ impl<'a> Question<'a> {
             seen.begin("times and lifetime");
             let claims = candidate.without_signature(self.now)?;
             seen.begin("subject and audience");
-            let credential = matching::fitting(identity, &claims)?;
+            let credential = matching::fitting(identity, &claims)
+                .inspect_err(|_| self.note_observed((tenant, identity), &claims, seen))?;
             seen.credential(credential, &claims)?;
             seen.unchecked.extend(self.target.as_ref().map(|_| "resource and roles"));
             seen.begin("");
@@ -229,22 +253,14 @@ impl<'a> Question<'a> {
         }
 
         seen.begin("issuer's keys");
-        let named = [&*policy.issuer].into_iter();
-        let issuers = Issuers::new(named, &self.config.issuers, &self.trust(), &Overrides::new());
-        let held = issuers.keys(&policy.issuer, self.now).await.map_err(|unavailable| {
-            seen.cause = Some(unavailable.fault.to_string());
-            seen.other_document = unavailable.is_of_another_issuer();
-            Refusal::IssuerUnavailable {
-                issuer: policy.issuer.to_string(),
-                retry_after: unavailable.retry_after,
-            }
-        })?;
+        let held = self.keys(policy).await.map_err(|unavailable| seen.without_keys(policy, &unavailable))?;
 
         seen.begin("signature, times and lifetime");
         let verified = candidate.verify(&held.keys, None, self.now)?;
 
         seen.begin("subject and audience");
-        let matched = matching::find(tenant, identity, &verified)?;
+        let matched = matching::find(tenant, identity, &verified)
+            .inspect_err(|_| self.note_observed((tenant, identity), verified.claims(), seen))?;
         seen.credential(matched.credential(), matched.claims())?;
 
         if let Some(target) = &self.target {

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::audit;
 use crate::directory::files::Tree;
-use crate::directory::{Content, Surroundings, TenantEntry, compile};
+use crate::directory::{Content, Surroundings, TenantEntry, compile, expectations};
 use crate::document::{Document, Problems, Reader};
 use crate::domain::directory::Directory;
+use crate::domain::expectation::Expectation;
+use crate::domain::ids::Guid;
 use crate::exchange::TokenSettings;
 use crate::net::Limits;
 use crate::signing;
@@ -132,6 +134,14 @@ impl Config {
     pub fn load_directory(&self, tree: &mut Tree, problems: &Problems) -> Directory {
         tree.read(&self.directory, problems);
         self.compile(tree.contents(), problems)
+    }
+
+    /// What is expected of the records, with the tenants that it is expected in.
+    pub fn expectations<'c>(
+        &self,
+        contents: impl IntoIterator<Item = &'c Content>,
+    ) -> Vec<(Guid, &'c Expectation)> {
+        expectations(contents, &self.surroundings())
     }
 
     fn surroundings(&self) -> Surroundings {

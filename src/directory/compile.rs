@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::content::{Content, PlacedIdentity, Record};
+use super::expectations::{self, Placed};
 use super::issuers::Named;
 use super::{Surroundings, TenantEntry};
 use crate::document::{Problems, Spot};
 use crate::domain::credential::{CredentialState, Identity};
 use crate::domain::directory::Directory;
+use crate::domain::expectation::Expectation;
 use crate::domain::ids::Guid;
 use crate::domain::policy::IssuerPolicy;
 use crate::domain::resource::Resource;
@@ -35,11 +37,30 @@ pub fn compile<'c>(
     for record in contents.iter().flat_map(|content| &content.assignments) {
         compiler.assignment(record);
     }
+    let expected = contents.iter().flat_map(|content| &content.expectations);
+    let expected: Vec<_> = expected.filter_map(|record| compiler.expectation(record)).collect();
     let directory = compiler.into_directory();
+    // What is missing of the records would be missed once more by every expectation of it.
+    if !found.any_error() {
+        expectations::check(expected, &directory, &found);
+    }
     let mut found = found.into_vec();
     found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     found.into_iter().for_each(|problem| problems.add(problem));
     directory
+}
+
+/// All expectations with the tenants that they are for. Those of no tenant are left out, which is a problem of its own.
+pub fn expectations<'c>(
+    contents: impl IntoIterator<Item = &'c Content>,
+    surroundings: &Surroundings,
+) -> Vec<(Guid, &'c Expectation)> {
+    let records = contents.into_iter().flat_map(|content| &content.expectations);
+    let placed = |record: &'c Record<Placed>| {
+        let tenant = surroundings.tenant(record.tenant.as_deref())?;
+        Some((surroundings.tenants[tenant].id, &record.value.as_ref()?.expectation))
+    };
+    records.filter_map(placed).collect()
 }
 
 struct Compiler<'s> {
@@ -113,7 +134,7 @@ impl<'s> Compiler<'s> {
         let mut identity = Arc::clone(identity);
         for at in 0..identity.credentials.len() {
             let credential = &identity.credentials[at];
-            if credential.state == CredentialState::Enabled
+            if credential.state != CredentialState::Disabled
                 && self.disabled_issuers.contains(&*credential.issuer)
             {
                 Arc::make_mut(&mut identity).credentials[at].state = CredentialState::IssuerDisabled;
@@ -143,18 +164,14 @@ impl<'s> Compiler<'s> {
         self.tenants[tenant].add_assignment(assignment.clone());
     }
 
+    fn expectation<'r>(&self, record: &'r Record<Placed>) -> Option<(Guid, &'r Placed)> {
+        let tenant = self.tenant_of(record)?;
+        Some((self.tenants[tenant].id, record.value.as_ref()?))
+    }
+
     /// The tenant that a record belongs to: the one it names, or the only one there is.
     fn tenant_of<T>(&self, record: &Record<T>) -> Option<usize> {
-        let found = match &record.tenant {
-            Some(name) => {
-                let guid = Guid::parse(name);
-                let named = |t: &Tenant| {
-                    Some(t.id) == guid || t.domain.as_deref() == Some(&name.to_ascii_lowercase())
-                };
-                self.tenants.iter().position(named)
-            }
-            None => (self.tenants.len() == 1).then_some(0),
-        };
+        let found = self.surroundings.tenant(record.tenant.as_deref());
         // Without any tenant the configuration file has its own problem, which says enough.
         if found.is_none() && !self.tenants.is_empty() {
             let (message, hint) = match &record.tenant {
@@ -244,6 +261,13 @@ mod tests {
         let limited = |lifetime| identity(1, &format!("{c}max_token_lifetime = \"{lifetime}\""));
         refused(&limited("59s"), "max_token_lifetime", "59s is out of range");
         refused(&limited("367d"), "max_token_lifetime", "out of range: expected 1m to 366days");
+        refused(
+            &identity(1, &format!("{c}mode = \"watch\"")),
+            "mode",
+            "expected one of \"enforce\", \"observe\"",
+        );
+        let observed = format!("{}mode = \"observe\"\n", c.replace("cred-1", "cred-2"));
+        refused(&identity(1, &format!("{c}{observed}")), "subject", "twice");
         refused(&identity(1, &c.replace("https://i.example", "https://127.0.0.1")), "issuer", "IP address");
         let own = format!("https://sts.example/{TENANT}/v2.0");
         refused(&identity(1, &c.replace("https://i.example", &own)), "issuer", "issuer of this broker");
@@ -331,6 +355,34 @@ mod tests {
         assert_ne!(digest(&one), compiled(&one, &once).0.digest());
         once.policies[0].jti_once = false;
         assert_eq!(digest(&one), compiled(&one, &once).0.digest());
+    }
+
+    #[test]
+    fn a_credential_in_observe_mode_is_evaluated_and_trusted_by_nobody() {
+        let one = identity(1, &credential(1));
+        let with = |mode: &str| compiled(&format!("{one}mode = \"{mode}\"\n"), &surroundings()).0;
+        let (enforced, observed) = (with("enforce"), with("observe"));
+        assert_eq!(enforced.digest(), compiled(&one, &surroundings()).0.digest());
+        assert_ne!(enforced.digest(), observed.digest());
+        assert_eq!((enforced.inventory().observed, observed.inventory().observed), (0, 1));
+        let issuer = "https://i.example";
+        for (directory, trusted) in [(&enforced, true), (&observed, false)] {
+            let identity = directory.tenant(TENANT).unwrap().identity(&guid(1), "").unwrap();
+            assert_eq!(directory.trusted((identity, "id"), issuer).is_ok(), trusted);
+            assert_eq!(directory.observable(identity, issuer).is_some(), !trusted);
+            assert!(directory.named_issuers().contains(issuer));
+            assert!(directory.observable(identity, "https://other.example").is_none());
+        }
+        // Twenty are twenty, in whatever mode.
+        let list: String = (0..21).map(|n| format!("{}mode = \"observe\"\n", credential(n))).collect();
+        refused(&identity(1, &list), "federated_credential", "at most 20");
+        // Of an issuer that is switched off nothing is asked for.
+        let mut around = surroundings();
+        around.policies = vec![IssuerPolicy { enabled: false, ..IssuerPolicy::standard(issuer) }];
+        let (directory, _) = compiled(&format!("{one}mode = \"observe\"\n"), &around);
+        let identity = directory.tenant(TENANT).unwrap().identity(&guid(1), "").unwrap();
+        assert!(directory.observable(identity, issuer).is_none());
+        assert!(!directory.named_issuers().contains(issuer));
     }
 
     #[test]

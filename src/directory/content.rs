@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::expectations::{self, Placed};
 use super::issuers::Issuers;
 use super::records;
 use crate::document::{Document, Problem, Problems, Reader, Spot};
@@ -17,6 +18,7 @@ pub struct Content {
     pub(super) resources: Vec<Record<(Resource, Spot)>>,
     /// With the place of the principal.
     pub(super) assignments: Vec<Record<(Assignment, Spot)>>,
+    pub(super) expectations: Vec<Record<Placed>>,
     pub(super) issuers: Issuers,
     pub(super) problems: Vec<Problem>,
 }
@@ -52,8 +54,10 @@ impl Content {
         let resources = root.tables("resource").into_iter().map(resource).collect();
         let assignment = |reader| Record::read(reader, assignment);
         let assignments = root.tables("role_assignment").into_iter().map(assignment).collect();
+        let expectation = |reader| Record::read(reader, expectations::read);
+        let expectations = root.tables("expect").into_iter().map(expectation).collect();
         root.finish();
-        Self { identities, resources, assignments, issuers, problems: problems.into_vec() }
+        Self { identities, resources, assignments, expectations, issuers, problems: problems.into_vec() }
     }
 }
 

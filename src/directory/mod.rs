@@ -5,6 +5,7 @@
 
 mod compile;
 mod content;
+mod expectations;
 pub mod files;
 mod issuers;
 mod parallel;
@@ -13,9 +14,10 @@ mod tenant;
 
 use std::collections::HashSet;
 
+use crate::domain::ids::Guid;
 use crate::domain::policy::IssuerPolicy;
 
-pub use compile::compile;
+pub use compile::{compile, expectations};
 pub use content::Content;
 pub use tenant::TenantEntry;
 
@@ -28,4 +30,16 @@ pub struct Surroundings {
     pub policies: Vec<IssuerPolicy>,
     /// Issuers whose entry allows private networks: only they may have an IP address or localhost as their host.
     pub private_issuers: HashSet<String>,
+}
+
+impl Surroundings {
+    /// The tenant that a record belongs to: the one it names, or the only one there is.
+    fn tenant(&self, name: Option<&str>) -> Option<usize> {
+        let Some(name) = name else { return (self.tenants.len() == 1).then_some(0) };
+        let guid = Guid::parse(name);
+        let named = |tenant: &TenantEntry| {
+            Some(tenant.id) == guid || tenant.domain.as_deref() == Some(&name.to_ascii_lowercase())
+        };
+        self.tenants.iter().position(named)
+    }
 }

@@ -103,8 +103,9 @@ pub(super) fn credential(reader: &mut Reader<'_>, issuers: &mut Issuers) -> Opti
         reader.warning("subject", "'*' is compared like any other character", "there are no wildcards");
     }
     let audience = audience(reader);
-    let state =
-        if reader.get_or("enabled", true) { CredentialState::Enabled } else { CredentialState::Disabled };
+    let mode = [("enforce", CredentialState::Enabled), ("observe", CredentialState::Observed)];
+    let mode = reader.one_of_or("mode", &mode, CredentialState::Enabled);
+    let state = if reader.get_or("enabled", true) { mode } else { CredentialState::Disabled };
     let jti_once = reader.get_or("jti_once", false);
     let max_token_lifetime = max_token_lifetime(reader);
     let (name, issuer, subject, audience) = (name?, issuer?, subject?, audience?);

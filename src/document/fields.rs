@@ -43,6 +43,22 @@ pub(crate) fn read<T: Field>(node: &Node<'_>) -> Option<T> {
     }
 }
 
+/// The same value in JSON, which has no dates.
+pub(crate) fn json(node: &Node<'_>) -> Option<serde_json::Value> {
+    match &node.value {
+        Value::Text(text) => Some(text.as_ref().into()),
+        Value::Integer(number) => Some((*number).into()),
+        Value::Float(number) => serde_json::Number::from_f64(*number).map(Into::into),
+        Value::Bool(flag) => Some((*flag).into()),
+        Value::List(items) => items.iter().map(json).collect::<Option<Vec<_>>>().map(Into::into),
+        Value::Table(table) => {
+            let members = table.iter().map(|(name, item)| Some((name.to_string(), json(item)?)));
+            members.collect::<Option<serde_json::Map<_, _>>>().map(Into::into)
+        }
+        Value::Datetime => None,
+    }
+}
+
 /// How a found value is shown in a problem: texts are cut, tables and lists only named.
 pub(crate) fn shown(node: &Node<'_>) -> String {
     match &node.value {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::effective::{literal, quoted};
-use super::fields::{read, shown};
+use super::fields::{json, read, shown};
 use super::spot::Step;
 use super::{Field, Node, Place, Problem, Problems, Spot, Table, Value};
 
@@ -167,6 +167,29 @@ impl<'a> Reader<'a> {
             }
         }
         texts
+    }
+
+    /// A table of anything, as JSON has it; the key must be there.
+    pub fn object(&mut self, key: &'static str) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let Some(node) = self.take(key) else {
+            self.problem(key, "is missing: expected a table", "");
+            return None;
+        };
+        let Value::Table(table) = &node.value else {
+            self.problem(key, format!("expected a table, found {}", shown(&node)), "");
+            return None;
+        };
+        let mut object = serde_json::Map::new();
+        for (name, item) in table {
+            match json(item) {
+                Some(value) => drop(object.insert(name.to_string(), value)),
+                None => {
+                    let hint = "JSON has no dates and no infinite numbers: write seconds since 1970";
+                    self.problem(key, format!("{name}: can't be said in JSON"), hint);
+                }
+            }
+        }
+        Some(object)
     }
 
     /// A section; absent counts as empty, so that its defaults apply.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::credential::IdentityKind;
+use super::credential::{Identity, IdentityKind};
 use super::ids::Guid;
 use super::matching::Match;
 use super::refusal::Refusal;
 use super::resource::{SigningAlgorithm, Target, TokenVersion};
+use super::tenant::Tenant;
 
 /// Every input of the mint except time and randomness. Comes only from [`authorize`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,23 @@ impl Grant {
 /// Only who has been matched may learn of that limit, or whether a resource exists.
 pub fn authorize(matched: &Match<'_, '_>, target: &Target, tenant_as_asked: &str) -> Result<Grant, Refusal> {
     matched.credential().check_lifetime(matched.claims())?;
-    let (tenant, identity) = (matched.tenant(), matched.identity());
+    decide((matched.tenant(), matched.identity()), target, tenant_as_asked)
+}
+
+/// The roles of the token that an identity would get. Nothing has been matched, so no grant comes of it.
+pub fn suppose(
+    of: (&Tenant, &Identity),
+    target: &Target,
+    tenant_as_asked: &str,
+) -> Result<Vec<Arc<str>>, Refusal> {
+    decide(of, target, tenant_as_asked).map(|grant| grant.roles)
+}
+
+fn decide(
+    (tenant, identity): (&Tenant, &Identity),
+    target: &Target,
+    tenant_as_asked: &str,
+) -> Result<Grant, Refusal> {
     let asked = target.audience();
     let resource = tenant.resource(target).ok_or_else(|| Refusal::ResourceUnknown {
         resource: asked.to_string(),

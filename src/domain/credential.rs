@@ -74,6 +74,9 @@ pub struct Credential {
 pub enum CredentialState {
     /// It counts.
     Enabled,
+    /// In observe mode: what it would match is told to the operator, and refused. Only [`Comparison::would_match`] knows
+    /// of it, so that whoever asks whether a credential counts can't take it for one that does.
+    Observed,
     /// Switched off in its own record.
     Disabled,
     /// Its issuer is switched off.
@@ -85,6 +88,7 @@ impl CredentialState {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Enabled => "Enabled",
+            Self::Observed => "Observed",
             Self::Disabled => "Disabled",
             Self::IssuerDisabled => "IssuerDisabled",
         }
@@ -152,6 +156,11 @@ impl Credential {
 }
 
 impl Comparison {
+    /// Everything fits, and it is in observe mode: it would match if it counted.
+    pub fn would_match(self) -> bool {
+        self.state == CredentialState::Observed && self.issuer && self.subject && self.audience
+    }
+
     /// Everything fits.
     pub fn matches(self) -> bool {
         self.names_subject() && self.audience

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::credential::{CredentialState, Identity};
+use super::credential::{Credential, CredentialState, Identity};
 use super::ids::Guid;
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
@@ -29,6 +29,8 @@ pub struct Inventory {
     pub credentials: usize,
     pub resources: usize,
     pub role_assignments: usize,
+    /// Credentials in observe mode, which are among the credentials.
+    pub observed: usize,
     /// Of one identity.
     pub most_credentials: usize,
 }
@@ -41,6 +43,8 @@ impl Directory {
             for identity in tenant.identities() {
                 found.identities += 1;
                 found.credentials += identity.credentials.len();
+                let states = identity.credentials.iter().map(|credential| credential.state);
+                found.observed += states.filter(|state| *state == CredentialState::Observed).count();
                 found.most_credentials = found.most_credentials.max(identity.credentials.len());
             }
             found.resources += tenant.resources().len();
@@ -104,17 +108,29 @@ impl Directory {
             .ok_or_else(|| Refusal::IssuerUnnamed(issuer.to_owned()))
     }
 
+    /// The policy of an issuer that a credential of this identity in observe mode names. Its keys may be fetched, too: without
+    /// them nobody could say what the credential would do. It is good for nothing that grants.
+    pub fn observable(&self, identity: &Identity, issuer: &str) -> Option<&IssuerPolicy> {
+        let observes = |credential: &Credential| {
+            credential.state == CredentialState::Observed && *credential.issuer == *issuer
+        };
+        let named = !self.own_issuers.contains(issuer) && identity.credentials.iter().any(observes);
+        self.policies.get(issuer).filter(|policy| named && policy.enabled)
+    }
+
     /// All tenants, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
     }
 
-    /// The issuers that may be asked for keys: those that an enabled credential of an enabled identity names.
+    /// The issuers that may be asked for keys: those that an enabled credential of an enabled identity names, in observe mode
+    /// or not.
     pub fn named_issuers(&self) -> HashSet<&str> {
         let identities = self.tenants().flat_map(Tenant::identities).filter(|identity| identity.enabled);
         let credentials = identities.flat_map(|identity| &identity.credentials);
-        let enabled = credentials.filter(|credential| credential.state == CredentialState::Enabled);
-        enabled.map(|credential| &*credential.issuer).collect()
+        let asks = [CredentialState::Enabled, CredentialState::Observed];
+        let asking = credentials.filter(|credential| asks.contains(&credential.state));
+        asking.map(|credential| &*credential.issuer).collect()
     }
 
     /// The policy of an issuer, whoever names it.

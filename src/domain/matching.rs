@@ -49,16 +49,21 @@ pub fn find<'d, 'v>(
 
 /// The credential that [`find`] finds once the claims are facts.
 pub fn fitting<'d>(identity: &'d Identity, claims: &Claimed<'_>) -> Result<&'d Credential, Refusal> {
-    let presented = Presented {
-        issuer: claims.issuer(),
-        subject: claims.subject(),
-        audiences: claims.matchable_audiences(),
-    };
-    match fit(&identity.credentials, presented) {
+    match fit(&identity.credentials, presented(claims)) {
         Fit::Credential(credential) => Ok(credential),
         Fit::SubjectOnly => Err(Refusal::AudienceUnmatched(claims.audiences().join(", "))),
         Fit::None => Err(Refusal::SubjectUnmatched(claims.subject().to_owned())),
     }
+}
+
+/// The credential in observe mode that would fit if it counted. It vouches for nothing: no [`Match`] comes of it.
+pub fn observed<'d>(identity: &'d Identity, claims: &Claimed<'_>) -> Option<&'d Credential> {
+    let mut compared = explain(identity, presented(claims));
+    compared.find_map(|(credential, held)| held.would_match().then_some(credential))
+}
+
+fn presented<'v>(claims: &Claimed<'v>) -> Presented<'v> {
+    Presented { issuer: claims.issuer(), subject: claims.subject(), audiences: claims.matchable_audiences() }
 }
 
 /// Every credential with its comparison, in the order of the record. The one that serves is the first that matches.
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_disabled_credential_is_as_good_as_absent() {
-        for state in [CredentialState::Disabled, CredentialState::IssuerDisabled] {
+        for state in [CredentialState::Disabled, CredentialState::IssuerDisabled, CredentialState::Observed] {
             let off = Credential { state, ..credential(0, ISSUER, SUBJECT, AUDIENCE) };
             assert_eq!(fits(&[off], ISSUER, SUBJECT, AUDIENCE), None);
         }
@@ -195,14 +200,19 @@ mod tests {
 
         #[test]
         fn find_and_explain_always_agree(
-            records in proptest::collection::vec(("[ab]", "[ab]", "[ab]", 0..3_u8), 0..20),
+            records in proptest::collection::vec(("[ab]", "[ab]", "[ab]", 0..4_u8), 0..20),
             presented in ("[ab]", "[ab]", "[ab]"),
         ) {
             let credentials: Vec<Credential> = records
                 .iter()
                 .enumerate()
                 .map(|(n, (i, s, a, state))| Credential {
-                    state: [CredentialState::Enabled, CredentialState::Disabled, CredentialState::IssuerDisabled][*state as usize],
+                    state: [
+                        CredentialState::Enabled,
+                        CredentialState::Observed,
+                        CredentialState::Disabled,
+                        CredentialState::IssuerDisabled,
+                    ][*state as usize],
                     ..credential(n, i, s, a)
                 })
                 .collect();

@@ -14,6 +14,7 @@ pub mod bearer;
 pub mod credential;
 pub mod digest;
 pub mod directory;
+pub mod expectation;
 pub mod ids;
 pub mod json;
 pub mod jwk;
@@ -30,6 +31,7 @@ pub mod rules;
 pub mod scope;
 pub mod tenant;
 pub mod token;
+pub mod verdict;
 pub mod verify;
 mod whereabouts;
 

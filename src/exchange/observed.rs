@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Call, TokenRequest};
-use crate::audit::{Assertion, Outcome, Record, Status};
+use crate::audit::{Assertion, Outcome, Record, Status, WouldMatch};
 use crate::clock::{Stopwatch, UnixTime};
 use crate::domain::asked::{Asked, Resolved};
 use crate::domain::assertion::{Hearsay, UnverifiedAssertion, workflow};
@@ -112,6 +112,12 @@ impl<'m> Observed<'m> {
 
     pub(super) fn matched(&mut self, matched: &Match<'_, '_>) {
         self.record.federated_credential_name = Some(matched.credential().name.clone());
+    }
+
+    /// A credential in observe mode fits: what it would have come to.
+    pub(super) fn would_match(&mut self, found: WouldMatch) {
+        self.metrics.observed.note(found.outcome == Outcome::Granted);
+        self.record.observed = Some(found);
     }
 
     pub(super) fn authorized(&mut self, grant: &Grant) {

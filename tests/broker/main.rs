@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
+mod against;
 mod arm;
 mod caches;
 mod cli;
 mod dialects;
 mod discovery;
+mod expect;
 mod explain;
 mod issuers;
 mod keys;
@@ -15,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod nearmiss;
+mod observe;
 mod onetime;
 mod openid;
 mod platforms;
@@ -23,6 +26,7 @@ mod rates;
 mod raw;
 mod refusals;
 mod reload;
+mod report;
 mod support;
 mod token;
 mod tokens;

@@ -24,6 +24,7 @@ const ALL: [(&str, &str); 29] = [
     ("ficus_directory_objects", "gauge"),
     ("ficus_directory_reload_total", "counter"),
     ("ficus_refusal_causes_total", "counter"),
+    ("ficus_observed_matches_total", "counter"),
     ("ficus_credentials_per_identity_max", "gauge"),
     ("ficus_audit_records_total", "counter"),
     ("ficus_audit_queue_length", "gauge"),

@@ -22,7 +22,7 @@ impl World {
     }
 
     /// Writes beside and renames, as is safe.
-    fn replace(&self, name: &str, text: &str) {
+    pub fn replace(&self, name: &str, text: &str) {
         let path = self.folder.path().join(name);
         let beside = path.with_extension("new");
         std::fs::write(&beside, text).unwrap();
@@ -36,12 +36,12 @@ impl World {
         self.past(before).await;
     }
 
-    async fn past(&self, generation: u64) {
+    pub async fn past(&self, generation: u64) {
         wait_for(|| (self.broker.generation() > generation).then_some(())).await;
     }
 
     /// What `/readyz?verbose` says, once it says this.
-    async fn told(&self, what: &str) -> String {
+    pub async fn told(&self, what: &str) -> String {
         loop {
             let (status, text) = self.ops("/readyz?verbose").await;
             assert_eq!(status, 200);

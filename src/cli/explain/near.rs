@@ -13,7 +13,7 @@ const RESET: &str = "\u{1b}[0m";
 
 /// Whoever made the token chose these characters: what a terminal would act on, or two letters that look the same, are
 /// spelled out.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if matches!(c, ' '..='~') { c.to_string() } else { c.escape_default().to_string() })
         .collect()

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Findings;
 use super::near::{self, plain};
+use super::observed::WouldMatch;
 use crate::domain::assertion::Hearsay;
 use crate::domain::credential::{Comparison, Credential, CredentialState};
 use crate::domain::refusal::Refusal;
@@ -33,6 +34,7 @@ fn fields(
 fn state(credential: &Credential) -> &'static str {
     match credential.state {
         CredentialState::Enabled => "enabled",
+        CredentialState::Observed => "observe mode",
         CredentialState::Disabled => "disabled",
         CredentialState::IssuerDisabled => "issuer disabled",
     }
@@ -72,6 +74,9 @@ impl Report<'_> {
             }
         }
         text.push_str(&near::text(self.findings));
+        if let Some(observed) = &self.findings.observed {
+            text.push_str(&observed.text());
+        }
         text.push_str(&format!("\nverdict: {}", self.verdict()));
         if let (None, Some(credential)) = (self.refusal, self.findings.matched) {
             text.push_str(&format!(", by credential {}", credential.name));
@@ -159,6 +164,7 @@ impl Report<'_> {
             "claims": claims,
             "near_miss": near::json(findings),
             "credentials": self.credentials_json(),
+            "observed": findings.observed.as_ref().map(WouldMatch::json),
             "matched": self.findings.matched.map(|credential| credential.name.clone()),
             "roles": findings.roles,
         });

@@ -150,6 +150,7 @@ causes! {
     TWrongClient "T-WRONGCLIENT" Look "this token is for another identity: the client id is wrong, or it is an object id"
     COff "C-OFF" Look "the credential that fits is disabled"
     COffIssuer "C-OFF-ISSUER" Look "the credential that fits names an issuer that is disabled"
+    CObserved "C-OBSERVED" Look "the credential that fits is in observe mode and grants nothing: take mode = observe away when it is meant to count"
 }
 
 #[cfg(test)]

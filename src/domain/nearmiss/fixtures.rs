@@ -558,7 +558,9 @@ fn who_has_no_credential_that_counts_is_told_so() {
         (vec![Credential { state: CredentialState::Disabled, ..far.clone() }], "T-NOFIC"),
         (vec![off(CredentialState::Disabled)], "C-OFF"),
         (vec![far.clone(), off(CredentialState::Disabled)], "C-OFF"),
-        (vec![far, off(CredentialState::IssuerDisabled)], "C-OFF-ISSUER"),
+        (vec![far.clone(), off(CredentialState::IssuerDisabled)], "C-OFF-ISSUER"),
+        (vec![off(CredentialState::Observed)], "C-OBSERVED"),
+        (vec![far, off(CredentialState::Observed)], "C-OBSERVED"),
     ] {
         let directory = directory(vec![identity(CLIENT, PRINCIPAL, credentials)]);
         assert_eq!(explained(&directory, &token).cause.id(), cause);
@@ -605,7 +607,7 @@ fn a_token_of_another_identity_is_told_from_a_near_miss() {
 #[test]
 fn every_cause_has_a_fixture() {
     let elsewhere = "I-UNREACH I-DOCMISMATCH A-MULTI A-SEVERAL T-EXPIRED T-FUTURE T-LONG T-KID T-SIG T-ALG T-FORMAT \
-                     T-NOFIC T-WRONGCLIENT C-OFF C-OFF-ISSUER";
+                     T-NOFIC T-WRONGCLIENT C-OFF C-OFF-ISSUER C-OBSERVED";
     let with: BTreeSet<_> = rows().map(|(id, ..)| *id).chain(elsewhere.split(' ')).collect();
     let all: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.id()).collect();
     assert_eq!(with, all);
@@ -688,7 +690,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic_or_disagree_with_serving(
         presented in [anything(), anything(), anything()],
-        configured in proptest::collection::vec(([anything(), anything(), anything()], 0..3_u8, any::<bool>()), 0..6),
+        configured in proptest::collection::vec(([anything(), anything(), anything()], 0..4_u8, any::<bool>()), 0..6),
     ) {
         let text = |texts: &[String; 3]| [texts[0].clone(), texts[1].clone(), texts[2].clone()];
         let credentials: Vec<Credential> = configured
@@ -696,8 +698,13 @@ proptest! {
             .enumerate()
             .map(|(number, (texts, state, same))| {
                 let [issuer, subject, audience] = if *same { text(&presented) } else { text(texts) };
-                let state = [CredentialState::Enabled, CredentialState::Disabled, CredentialState::IssuerDisabled]
-                    [*state as usize];
+                let states = [
+                    CredentialState::Enabled,
+                    CredentialState::Observed,
+                    CredentialState::Disabled,
+                    CredentialState::IssuerDisabled,
+                ];
+                let state = states[*state as usize];
                 Credential { state, ..credential(&format!("c{number}"), [&issuer, &subject, &audience]) }
             })
             .collect();

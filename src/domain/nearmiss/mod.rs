@@ -140,6 +140,7 @@ fn cause(
         Some(equal) if equal.is_equal() => match equal.credential.state {
             CredentialState::IssuerDisabled => return (Cause::COffIssuer, None),
             CredentialState::Disabled => return (Cause::COff, None),
+            CredentialState::Observed => return (Cause::CObserved, None),
             CredentialState::Enabled => {}
         },
         _ => {}
