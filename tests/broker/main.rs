@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test program has no outside, and panics to fail")]
 
 mod arm;
+mod audit;
 mod caches;
 mod cli;
 mod dialects;
