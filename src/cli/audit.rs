@@ -21,6 +21,8 @@ use crate::clock::Clock;
 use arguments::{FilterArgs, TopField};
 use show::{Format, Show};
 
+const SHOWN: &str = "What is shown";
+
 #[derive(Args)]
 pub(super) struct AuditArgs {
     #[command(flatten)]
@@ -33,15 +35,16 @@ pub(super) struct AuditArgs {
     filter: FilterArgs,
     /// Count in place of showing: how often each of these was in the records that fit, most first. Exact as long as they take
     /// no more than 64 MiB; from then on the rarest are forgotten, and by how much counts may be too low is told.
-    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "follow")]
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "follow", help_heading = SHOWN)]
     top: Option<TopField>,
     /// Only the newest N records; of --top, the first N rows [default: 20; with --follow: 10, unless --since is given].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = SHOWN)]
     limit: Option<u16>,
-    #[arg(long, value_enum, default_value = "table")]
+    /// How to show it.
+    #[arg(long, value_enum, default_value = "table", help_heading = SHOWN)]
     format: Format,
     /// Go on with what is recorded from now on, through files that are set aside, until SIGTERM or Ctrl-C.
-    #[arg(long, short)]
+    #[arg(long, short, help_heading = SHOWN)]
     follow: bool,
 }
 
@@ -98,6 +101,7 @@ fn shown_on(mut source: Source, answer: Answer) -> Result<(), Failure> {
     let answer = RefCell::new(answer);
     let mut visit = |line: &Line<'_>| answer.borrow_mut().take(line);
     let mut reading = Reading::new(&mut visit);
+    source.tell_absent();
     if let Source::Log(log, _) = &mut source {
         if answer.borrow().filter.since.is_none() {
             log.only_growing();

@@ -57,6 +57,10 @@ enum Command {
     /// 69 when its issuer's keys can't be had. Shows claims, never the token.
     Explain(explain::ExplainArgs),
     /// Ask the record of decisions who got what, and who was refused and why. Exits 0 also when nothing fits.
+    ///
+    /// Shows the records that fit all that is asked for. What names a value may be given several times, then any of them fits; in
+    /// texts, * stands for any characters. The last column of the table is the correlation id, or its beginning, as
+    /// --correlation-id takes it with a * behind, here and in `ficus explain`.
     Audit(Box<audit::AuditArgs>),
     /// Ask a running broker whether it is ready; exits 0 when it is, else 1. For health checks of containers.
     Health(health::HealthArgs),

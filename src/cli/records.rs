@@ -67,6 +67,15 @@ impl Source {
         }
     }
 
+    /// Says that there is nothing to read yet.
+    pub(super) fn tell_absent(&self) {
+        if let Self::Log(log, path) = self
+            && log.is_absent()
+        {
+            output::error(&format!("{}: not there yet; waiting for it", shown(path)));
+        }
+    }
+
     /// What will be read, by name.
     pub(super) fn names(&self) -> Vec<String> {
         match self {

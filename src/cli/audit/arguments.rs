@@ -13,7 +13,7 @@ use crate::audit::reading::{Field, Filter, Pattern};
 use crate::clock::UnixTime;
 use crate::config::Config;
 
-/// All that are given must fit; one may be given several times, then any of its values. In texts, `*` stands for any characters.
+/// What must fit.
 #[derive(Args)]
 #[command(next_help_heading = "Which records")]
 pub(super) struct FilterArgs {
@@ -55,6 +55,7 @@ pub(super) struct FilterArgs {
     /// SHA-256 of the platform's token, in hex: what has been done with that very token.
     #[arg(long, value_name = "HEX")]
     digest: Vec<String>,
+    /// Grants alone, or refusals alone.
     #[arg(long, value_enum)]
     outcome: Option<Outcome>,
     /// Only where the signature held: what anybody could have made up is left out.

@@ -61,7 +61,7 @@ impl Show {
     pub(super) fn head(&self) -> String {
         match self.format {
             Format::Table => {
-                let head = ["TIME", "RESULT", "IDENTITY", "RESOURCE", "SUBJECT", "CLIENT", "CORRELATION ID"];
+                let head = ["TIME", "RESULT", "IDENTITY", "RESOURCE", "SUBJECT", "CLIENT", "ID"];
                 self.layout.row(head.map(str::to_owned))
             }
             Format::Json => String::new(),
