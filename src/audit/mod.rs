@@ -1,6 +1,8 @@
 //! The record: one JSON line for every decision, written before the decision leaves.
 
 mod causes;
+mod names;
+pub mod reading;
 mod record;
 mod sink;
 mod tally;
@@ -8,7 +10,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text, WouldMatch};
+pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text, WouldMatch, drives_terminals};
 pub use writer::{Audit, AuditFailure};
 
 use crate::document::{Reader, Size};

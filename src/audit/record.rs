@@ -48,8 +48,8 @@ impl From<Guid> for Text {
 
 /// Characters that JSON lets stand and that end lines or drive terminals and bidirectional text: C1 controls, the line
 /// separators of Unicode, directional marks.
-fn drives_terminals(c: char) -> bool {
-    matches!(c, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub fn drives_terminals(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a decision ended.
@@ -109,6 +109,12 @@ pub struct Assertion {
     /// `kid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<Text>,
+    /// The platform's number of the run that the token is of; once the signature holds.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "digits")]
+    pub run_id: Option<u64>,
+    /// The platform's number of the job in that run; once the signature holds.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "digits")]
+    pub job_id: Option<u64>,
     /// SHA-256 of the compact form, in hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -249,6 +255,11 @@ pub struct Record {
 fn rfc3339<S: Serializer>(seconds: &UnixTime, serializer: S) -> Result<S::Ok, S::Error> {
     let time = OffsetDateTime::from_unix_timestamp(*seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     serializer.serialize_str(&time.format(&Rfc3339).unwrap_or_default())
+}
+
+/// As a text, as platforms write them: JSON's numbers lose digits in many hands.
+fn digits<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&number.unwrap_or_default())
 }
 
 #[cfg(test)]

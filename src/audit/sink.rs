@@ -11,15 +11,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 use tracing::{error, warn};
 
-use super::Durability;
+use super::{Durability, names};
 use crate::clock::Clock;
-
-const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
 /// How far a file grows on after it could not be rotated, before the next attempt.
 const ROTATE_AGAIN: u64 = 1 << 20;
@@ -124,19 +119,7 @@ impl FileSink {
     }
 
     fn set_aside(&self) -> io::Result<()> {
-        let now = OffsetDateTime::from_unix_timestamp(self.clock.now()).map_err(io::Error::other)?;
-        let stamp = now.format(STAMP).map_err(io::Error::other)?;
-        let name = |suffix: &str| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{stamp}{suffix}"));
-            PathBuf::from(name)
-        };
-        let mut target = name("");
-        let mut number = 1;
-        while target.symlink_metadata().is_ok() {
-            target = name(&format!("-{number}"));
-            number += 1;
-        }
+        let target = names::free(&self.path, self.clock.now())?;
         fs::rename(&self.path, target)
     }
 

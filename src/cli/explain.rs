@@ -2,13 +2,13 @@
 
 mod near;
 mod observed;
+mod recorded;
 mod show;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-pub(super) use near::plain;
 
 use super::{ConfigArgs, Failure, UNAVAILABLE, load, output, runtime, settle};
 use crate::clock::{Clock, UnixTime};
@@ -37,11 +37,19 @@ pub(super) struct ExplainArgs {
     #[arg(long)]
     tenant: Option<String>,
     /// The identity that is asked for.
-    #[arg(long, value_name = "GUID")]
-    client_id: String,
+    #[arg(long, value_name = "GUID", required_unless_present = "correlation_id")]
+    client_id: Option<String>,
     /// The file with the token; - reads it from the standard input.
-    #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "correlation_id")]
+    token_file: Option<PathBuf>,
+    /// In place of a token: the newest refusal of the audit log with this id, which the error message tells, or the newest
+    /// grant. It is held against the directory of today. The beginning of an id with * behind will do.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["tenant", "client_id", "token_file", "resource", "scope", "offline"])]
+    correlation_id: Option<String>,
+    /// The log that the id is looked for in, with the files that were set aside of it; - reads the standard input. Without it,
+    /// what [audit] path of the configuration names.
+    #[arg(long, value_name = "FILE", requires = "correlation_id")]
+    audit_log: Vec<PathBuf>,
     /// The API that a token is asked for, by an identifier URI or client id: checks roles, too.
     #[arg(long, conflicts_with = "scope")]
     resource: Option<String>,
@@ -77,6 +85,8 @@ struct Findings<'d> {
     identity: Option<(&'d Tenant, &'d Identity)>,
     policy: Option<&'d IssuerPolicy>,
     said: Option<Hearsay>,
+    /// Whether it is known from an unverified record alone, so that anybody may have made it up.
+    hearsay: bool,
     /// Why the issuer's keys could not be had.
     cause: Option<String>,
     /// Whether they could not be had because the issuer's document speaks for another issuer.
@@ -92,9 +102,17 @@ struct Findings<'d> {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let text = token::read(&args.token_file)?;
-    let compact =
-        token::check(&text).map_err(|why| Failure::Line(format!("{}: {why}", args.token_file.display())))?;
+    match (&args.correlation_id, &args.client_id, &args.token_file) {
+        (Some(id), ..) => recorded::run(args, id),
+        (None, Some(client), Some(file)) => presented(args, client, file),
+        _ => Err(Failure::Usage("--client-id and --token-file, or --correlation-id, are needed".to_owned())),
+    }
+}
+
+/// A token that is at hand.
+fn presented(args: &ExplainArgs, client: &str, file: &Path) -> Result<(), Failure> {
+    let text = token::read(file)?;
+    let compact = token::check(&text).map_err(|why| Failure::Line(format!("{}: {why}", file.display())))?;
     let (config, problems) = load(&args.config, Problems::default())?;
     let directory = config.load_directory(&mut Tree::default(), &problems);
     settle(problems)?;
@@ -102,7 +120,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
         config: &config,
         directory: &directory,
         tenant: tenant(args, &directory)?,
-        client: &args.client_id,
+        client,
         target: target(args)?,
         offline: args.offline,
         now: Clock::system().now(),

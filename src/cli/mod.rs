@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done (also after SIGTERM), 1 refused, invalid or port in use, 2 usage, 69 upstream unavailable.
 
+mod audit;
 pub mod broker;
 mod check;
 mod dev;
@@ -12,6 +13,7 @@ mod keys;
 mod output;
 mod proposal;
 mod recipe;
+mod records;
 mod reload;
 mod samples;
 mod serve;
@@ -54,6 +56,12 @@ enum Command {
     /// Tell why a token is accepted or refused, credential by credential. Exits 0 when it would be granted, 1 when refused,
     /// 69 when its issuer's keys can't be had. Shows claims, never the token.
     Explain(explain::ExplainArgs),
+    /// Ask the record of decisions who got what, and who was refused and why. Exits 0 also when nothing fits.
+    ///
+    /// Shows the records that fit all that is asked for. What names a value may be given several times, then any of them fits; in
+    /// texts, * stands for any characters. The last column of the table is the correlation id, or its beginning, as
+    /// --correlation-id takes it with a * behind, here and in `ficus explain`.
+    Audit(Box<audit::AuditArgs>),
     /// Ask a running broker whether it is ready; exits 0 when it is, else 1. For health checks of containers.
     Health(health::HealthArgs),
     /// Look after our signing keys.
@@ -74,10 +82,15 @@ struct ConfigArgs {
 /// EX_UNAVAILABLE of sysexits.h: what we need of somebody else can't be had.
 const UNAVAILABLE: u8 = 69;
 
+/// What clap exits with, too.
+const USAGE: u8 = 2;
+
 /// What ends a command early: one readable line, or the problems of files.
 enum Failure {
     Line(String),
     Problems(Vec<Problem>),
+    /// What was asked contradicts itself.
+    Usage(String),
     /// Everything has been said; only the exit code is left.
     Code(u8),
 }
@@ -95,6 +108,10 @@ pub fn main() -> ExitCode {
         match failure {
             Failure::Line(line) => output::error(&line),
             Failure::Problems(problems) => output::problems(&problems),
+            Failure::Usage(line) => {
+                output::error(&line);
+                return ExitCode::from(USAGE);
+            }
             Failure::Code(code) => return ExitCode::from(code),
         }
         return ExitCode::FAILURE;
@@ -109,6 +126,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),

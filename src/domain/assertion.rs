@@ -76,6 +76,17 @@ pub(super) struct Claims {
     pub(super) not_before: Option<i64>,
     pub(super) issued_at: Option<i64>,
     pub(super) jwt_id: Option<String>,
+    pub(super) run: Run,
+}
+
+/// Which run of its platform a token belongs to, as GitHub and GitLab number them. For the record alone: nothing decides by
+/// it, and what is no number of theirs is as good as absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Run {
+    /// `run_id` of a workflow, `pipeline_id` of a pipeline.
+    pub id: Option<u64>,
+    /// The job in it: `check_run_id`, `job_id`.
+    pub job: Option<u64>,
 }
 
 /// What the assertion says of itself, for the audit record, which marks it as unverified, and for explanations.
@@ -91,6 +102,7 @@ pub struct Hearsay {
     pub jwt_id: Option<String>,
     pub algorithm: String,
     pub key_id: Option<String>,
+    pub run: Run,
 }
 
 impl<'a> UnverifiedAssertion<'a> {
@@ -142,6 +154,7 @@ impl<'a> UnverifiedAssertion<'a> {
             jwt_id: self.parts.claims.jwt_id.clone(),
             algorithm: self.parts.header.algorithm.clone(),
             key_id: self.parts.header.key_id.clone(),
+            run: self.parts.claims.run,
         }
     }
 
@@ -224,7 +237,21 @@ impl Claims {
             not_before: date(&members, "nbf")?,
             issued_at: date(&members, "iat")?,
             jwt_id: members.text("jti")?,
+            run: Run::read(&members),
         })
+    }
+}
+
+impl Run {
+    fn read(members: &Members<'_>) -> Self {
+        let number = |name: &str| {
+            let text = members.text(name).ok().flatten()?;
+            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+        };
+        Self {
+            id: number("run_id").or_else(|| number("pipeline_id")),
+            job: number("check_run_id").or_else(|| number("job_id")),
+        }
     }
 }
 
@@ -405,6 +432,21 @@ mod tests {
         for empty in [r#"{"aud":""}"#, r#"{"aud":[]}"#, r#"{"aud":["a",""]}"#, r#"{"iss":"","sub":""}"#] {
             let (_, claims) = parse(HEADER, empty).unwrap();
             assert!(claims.audiences.is_empty() && claims.issuer.is_none() && claims.subject.is_none());
+        }
+    }
+
+    #[test]
+    fn runs_are_numbers_of_github_or_gitlab_and_anything_else_refuses_nothing() {
+        for (claims, id, job) in [
+            (r#"{"run_id":"10203040506","check_run_id":"7"}"#, Some(10_203_040_506), Some(7)),
+            (r#"{"pipeline_id":"42","job_id":"43"}"#, Some(42), Some(43)),
+            (r#"{"run_id":7,"job_id":null}"#, None, None),
+            (r#"{"run_id":"","job_id":"+7"}"#, None, None),
+            (r#"{"run_id":"18446744073709551616","job_id":"3a8e"}"#, None, None),
+            (CLAIMS, None, None),
+        ] {
+            let (_, read) = parse(HEADER, claims).unwrap();
+            assert_eq!(read.run, Run { id, job }, "{claims}");
         }
     }
 

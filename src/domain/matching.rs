@@ -49,10 +49,19 @@ pub fn find<'d, 'v>(
 
 /// The credential that [`find`] finds once the claims are facts.
 pub fn fitting<'d>(identity: &'d Identity, claims: &Claimed<'_>) -> Result<&'d Credential, Refusal> {
-    match fit(&identity.credentials, presented(claims)) {
+    fitting_presented(identity, presented(claims), claims.audiences())
+}
+
+/// The same for what was presented once, of which only the texts are left. `audiences` are all that there were.
+pub fn fitting_presented<'d>(
+    identity: &'d Identity,
+    presented: Presented<'_>,
+    audiences: &[String],
+) -> Result<&'d Credential, Refusal> {
+    match fit(&identity.credentials, presented) {
         Fit::Credential(credential) => Ok(credential),
-        Fit::SubjectOnly => Err(Refusal::AudienceUnmatched(claims.audiences().join(", "))),
-        Fit::None => Err(Refusal::SubjectUnmatched(claims.subject().to_owned())),
+        Fit::SubjectOnly => Err(Refusal::AudienceUnmatched(audiences.join(", "))),
+        Fit::None => Err(Refusal::SubjectUnmatched(presented.subject.to_owned())),
     }
 }
 

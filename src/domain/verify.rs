@@ -188,6 +188,7 @@ mod tests {
             not_before,
             issued_at: Some(issued),
             jwt_id: None,
+            run: Default::default(),
         }
     }
 

@@ -95,6 +95,8 @@ impl<'m> Observed<'m> {
             audience: (!audience.is_empty()).then(|| audience.as_str().into()),
             jwt_id: said.jwt_id.as_deref().map(Into::into),
             key_id: said.key_id.as_deref().map(Into::into),
+            run_id: None,
+            job_id: None,
             digest: Some(hex(assertion.compact().digest())),
         });
         self.said = Some(said);
@@ -108,6 +110,10 @@ impl<'m> Observed<'m> {
 
     pub(super) fn verified(&mut self) {
         self.record.verified = true;
+        // Before, anybody could write himself into somebody else's run.
+        if let (Some(assertion), Some(said)) = (&mut self.record.assertion, &self.said) {
+            (assertion.run_id, assertion.job_id) = (said.run.id, said.run.job);
+        }
     }
 
     pub(super) fn matched(&mut self, matched: &Match<'_, '_>) {

@@ -273,6 +273,7 @@ fn help_says_what_each_command_does() {
         (&["dev", "--help"], "emulated GitHub"),
         (&["serve", "--help"], "until SIGTERM"),
         (&["check", "--help"], "exits 1"),
+        (&["audit", "--help"], "* stands for any characters"),
         (&["keys", "--help"], "signing keys"),
         (&["keys", "init", "--help"], "RS256"),
         (&["token", "--help"], "never the token"),

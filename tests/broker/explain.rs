@@ -313,3 +313,197 @@ fn the_configuration_in_force_is_printed_as_toml_that_means_the_same() {
         assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
     });
 }
+
+/// Exit code and report on the record.
+fn recorded(world: &World, id: &str, more: &[&str]) -> (i32, Value) {
+    let output = ficus(world, &[&["explain", "--json", "--correlation-id", id], more].concat(), "");
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    (output.status.code().unwrap(), serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}")))
+}
+
+/// Sends a token under a correlation id of its own, and waits for the record.
+async fn correlated(world: &World, token: &str, id: &str) -> Reply {
+    let reply = world.request_with(token).header("client-request-id", id).send(world).await;
+    world.record(&reply.trace()).await;
+    reply
+}
+
+fn id(number: usize) -> String {
+    format!("0a1b2c3d-0000-4000-8000-0000000001{number:02}")
+}
+
+#[test]
+fn the_record_is_explained_as_the_token_itself_is() {
+    own(Plan::default(), |world| async move {
+        let w = &*world;
+        let (header, claims) = w.honest();
+        let changed = |name: &str, value: &str| {
+            let mut claims = claims.clone();
+            claims[name] = json!(value);
+            w.sign(&header, &claims)
+        };
+        let environment = "repo:my--org/payments-service:environment:";
+        for (number, (token, step, action)) in [
+            (changed("sub", &format!("{environment}stage")), "subject and audience", json!("add")),
+            (changed("sub", &format!("{environment}off")), "subject and audience", Value::Null),
+            (changed("aud", "api://elsewhere"), "subject and audience", Value::Null),
+            (
+                changed("sub", "repo:My--Org/payments-service:ref:refs/heads/main"),
+                "subject and audience",
+                json!("change"),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            correlated(w, &token, &id(number)).await.refused(
+                401,
+                "invalid_client",
+                if number == 2 { 700_212 } else { 700_213 },
+            );
+            let (exit, report) = recorded(w, &id(number), &[]);
+            let (_, by_token) = explain(w, &token, &["--offline"]);
+            assert_eq!(exit, 1);
+            for member in ["near_miss", "credentials"] {
+                assert_eq!(report[member], by_token[member], "{number}: {report:#}");
+            }
+            for member in ["code", "reason", "meaning", "check"] {
+                assert_eq!(report["refusal"][member], by_token["refusal"][member], "{report:#}");
+            }
+            assert_eq!(
+                (&report["refusal"]["step"], &report["directory"]["changed"]),
+                (&json!(step), &json!(false))
+            );
+            if number != 1 {
+                assert_eq!(report["near_miss"]["proposal"]["action"], action, "{report:#}");
+            }
+        }
+        let text =
+            ficus(w, &["explain", "--correlation-id", "0A1B2C3D-0000-4000-8000-000000000100*"], "").stdout;
+        let text = String::from_utf8(text).unwrap();
+        for part in [
+            "  identity    id-deploy\n",
+            "\nrefused at subject and audience: AADSTS700213 subject_unmatched\n",
+            "make sure that the subject is one of yours",
+            "\nthe directory is the one that decided\n",
+            "    subject  SIBLING: environment\n",
+            "\ncause: S-GH-ENVNAME (environment)\n",
+            "    [[identity.federated_credential]]\n",
+            "    az identity federated-credential create",
+            "    resource \"azurerm_federated_identity_credential\"",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(text.ends_with("\nverdict: refused\n"), "{text}");
+    });
+}
+
+#[test]
+fn of_a_recorded_grant_credential_and_token_are_told() {
+    own(Plan::default(), |world| async move {
+        let w = &*world;
+        let reply = correlated(w, &w.assertion(), &id(20)).await;
+        reply.token();
+        let record = w.record(&reply.trace()).await;
+        let (exit, report) = recorded(w, &id(20), &[]);
+        assert_eq!((exit, &report["granted"], &report["matched"]), (0, &json!(true), &json!("main-branch")));
+        assert_eq!((&report["uti"], &report["record"]), (&record["uniqueTokenIdentifier"], &record));
+        assert_eq!(report["refusal"], Value::Null);
+        // A refusal under the same id is what is asked for, whichever came first.
+        let (header, mut claims) = w.honest();
+        claims["sub"] = json!("repo:my--org/payments-service:pull_request");
+        correlated(w, &w.sign(&header, &claims), &id(20)).await;
+        correlated(w, &w.assertion(), &id(20)).await.token();
+        let (exit, report) = recorded(w, &id(20), &[]);
+        assert_eq!((exit, &report["records"], &report["refusal"]["code"]), (1, &json!(3), &json!(700_213)));
+    });
+}
+
+#[test]
+fn what_nobody_verified_gets_no_record_but_for_a_slash() {
+    own(Plan::default(), |world| async move {
+        let w = &*world;
+        let (header, mut claims) = w.honest();
+        for (number, (issuer, subject, cause, proposed)) in [
+            // As anybody could write it who wants to be let in.
+            ("https://evil.example", "anything", "I-OTHER", false),
+            ("https://issuer.invalid/", "anything", "I-SLASH-MISSING", true),
+            ("https://issuer.invalid/", "anythingelse", "I-SLASH-MISSING", false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            (claims["iss"], claims["sub"]) = (json!(issuer), json!(subject));
+            let token = w.sign(&header, &claims);
+            correlated(w, &token, &id(30 + number)).await.refused(401, "invalid_client", 700_211);
+            let (_, report) = recorded(w, &id(30 + number), &[]);
+            assert_eq!(
+                (&report["verified"], &report["near_miss"]["cause"]),
+                (&json!(false), &json!(cause)),
+                "{report:#}"
+            );
+            assert_eq!(report["near_miss"]["proposal"] != Value::Null, proposed, "{report:#}");
+        }
+        let text = ficus(w, &["explain", "--correlation-id", &id(30)], "").stdout;
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("nobody checked the signature") && !text.contains("TOML"), "{text}");
+    });
+}
+
+#[test]
+fn a_directory_that_has_changed_since_is_told_and_decides_about_today() {
+    own(Plan::default(), |world| async move {
+        let w = &*world;
+        let (header, mut claims) = w.honest();
+        claims["sub"] = json!("repo:my--org/payments-service:environment:stage");
+        correlated(w, &w.sign(&header, &claims), &id(40)).await.refused(401, "invalid_client", 700_213);
+        let (_, before) = recorded(w, &id(40), &[]);
+        let records = w.folder.path().join("etc/directory/records.toml");
+        let text = std::fs::read_to_string(&records).unwrap();
+        let cured = text.replacen("environment:staging", "environment:stage", 1).replacen(
+            "api://staging",
+            AUDIENCE,
+            1,
+        );
+        assert_ne!(text, cured);
+        std::fs::write(&records, cured).unwrap();
+        let (exit, report) = recorded(w, &id(40), &[]);
+        assert_eq!((exit, &report["directory"]["changed"]), (1, &json!(true)));
+        assert_eq!(report["directory"]["then"], before["directory"]["today"]);
+        assert_eq!(
+            (&report["today"]["matched"], &report["near_miss"]),
+            (&json!("other-audience"), &Value::Null)
+        );
+        let text = ficus(w, &["explain", "--correlation-id", &id(40)], "").stdout;
+        let text = String::from_utf8(text).unwrap();
+        for part in [
+            "the directory has changed since",
+            "today credential other-audience fits",
+            "cause then: S-GH-ENVNAME\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+    });
+}
+
+#[test]
+fn an_id_that_is_not_there_is_told_with_the_files_that_were_read() {
+    shared(async |w: &'static World| {
+        w.request().send(w).await.token();
+        for (arguments, code, said) in [
+            (&["--correlation-id", "none"][..], 1, "data/audit.jsonl (hint: "),
+            (&["--correlation-id", "none", "--audit-log", "/nowhere/x"], 1, "there is no such file"),
+            (&["--correlation-id", "none", "--client-id", CLIENT], 2, "cannot be used with"),
+            (&["--audit-log", "x"], 2, "required"),
+            (&[], 2, "--token-file"),
+        ] {
+            let output = ficus(w, &[&["explain"], arguments].concat(), "");
+            let (out, err) =
+                (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+            assert!(
+                output.status.code() == Some(code) && out.is_empty() && err.contains(said),
+                "{arguments:?} {out}{err}"
+            );
+        }
+    });
+}

@@ -4,6 +4,7 @@
 
 mod against;
 mod arm;
+mod audit;
 mod caches;
 mod cli;
 mod dialects;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::{Failure, explain::plain};
+use super::super::{Failure, output::plain};
 use super::count;
 use super::flips::{Flip, Side, flips};
 use super::records::{Difference, differences};

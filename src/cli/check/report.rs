@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::super::explain::plain;
+use super::super::output::plain;
 use super::count;
 use super::records::shown;
 use crate::domain::credential::{Credential, CredentialState, Identity};

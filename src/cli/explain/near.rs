@@ -2,22 +2,15 @@
 
 use serde_json::{Value, json};
 
+pub(super) use super::super::output::plain;
 use super::super::proposal::Proposal;
 use super::Findings;
 use crate::domain::credential::Credential;
-use crate::domain::nearmiss::{Class, Finding, Piece, pieces};
+use crate::domain::nearmiss::{Cause, Class, Compared, Finding, NearMiss, Piece, pieces};
 
 const RED: &str = "\u{1b}[1;31m";
 const GREEN: &str = "\u{1b}[1;32m";
 const RESET: &str = "\u{1b}[0m";
-
-/// Whoever made the token chose these characters: what a terminal would act on, or two letters that look the same, are
-/// spelled out.
-pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if matches!(c, ' '..='~') { c.to_string() } else { c.escape_default().to_string() })
-        .collect()
-}
 
 /// What was found of the three fields of a credential.
 pub(super) fn fields(findings: &Findings<'_>, credential: &Credential) -> [Option<Finding>; 3] {
@@ -107,7 +100,19 @@ pub(super) fn json(findings: &Findings<'_>) -> Value {
 
 fn proposal<'d>(findings: &Findings<'d>) -> Option<Proposal<'d>> {
     let (_, identity) = findings.identity?;
+    if findings.hearsay && !findings.near.as_ref().is_some_and(only_spells_the_issuer) {
+        return None;
+    }
     Proposal::new(findings.near.as_ref()?, identity, findings.said.as_ref()?)
+}
+
+/// Whether all that is amiss is white space or a slash at an end of the issuer: then the record that would cure it trusts nobody
+/// else, whoever sent the token.
+fn only_spells_the_issuer(near: &NearMiss<'_>) -> bool {
+    let spells = matches!(near.cause, Cause::IWs | Cause::ISlashExtra | Cause::ISlashMissing);
+    let rest =
+        |one: &Compared<'_>| [one.subject, one.audience].iter().all(|finding| finding.class == Class::Equal);
+    spells && near.ranked.first().is_some_and(rest)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::output::as_it_is;
 use super::Findings;
 use super::near::{self, plain};
 use super::observed::WouldMatch;
@@ -90,11 +91,11 @@ impl Report<'_> {
         text
     }
 
-    fn claims_text(&self) -> String {
+    pub(super) fn claims_text(&self) -> String {
         let Some(said) = &self.findings.said else { return String::new() };
         let date = |seconds: Option<i64>| seconds.map(|seconds| format!("{seconds}  {}", utc(seconds)));
         let rows = [
-            ("alg", Some(said.algorithm.clone())),
+            ("alg", Some(said.algorithm.clone()).filter(|name| !name.is_empty())),
             ("kid", said.key_id.clone()),
             ("iss", said.issuer.clone()),
             ("sub", said.subject.clone()),
@@ -109,7 +110,7 @@ impl Report<'_> {
         format!("the token says:\n{}", lines.collect::<String>())
     }
 
-    fn credentials_text(&self) -> String {
+    pub(super) fn credentials_text(&self) -> String {
         let (Some((_, identity)), Some(said)) = (self.findings.identity, &self.findings.said) else {
             return String::new();
         };
@@ -168,10 +169,10 @@ impl Report<'_> {
             "matched": self.findings.matched.map(|credential| credential.name.clone()),
             "roles": findings.roles,
         });
-        format!("{report:#}\n")
+        as_it_is(&format!("{report:#}\n"))
     }
 
-    fn credentials_json(&self) -> Vec<Value> {
+    pub(super) fn credentials_json(&self) -> Vec<Value> {
         let Some(said) = &self.findings.said else { return Vec::new() };
         let compared = self.findings.comparisons().into_iter();
         compared

@@ -19,6 +19,7 @@ pub use case::{Case, Inquiry, Key, Said, compares, explains};
 pub use cause::{Cause, Remedy};
 pub use class::Class;
 pub use diff::{Piece, pieces};
+pub use grammar::repository;
 
 use super::credential::{Credential, CredentialState, Identity};
 use super::refusal::Reason;
