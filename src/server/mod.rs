@@ -22,7 +22,7 @@ use crate::metrics::Shed;
 use crate::net::{self, Addresses, Bodies, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
-pub use changes::{Changes, Pending, Refused};
+pub use changes::{Changes, Pending, Refused, Restless};
 pub use ops::{Operations, serve as serve_operations};
 
 /// What the public listener serves.
