@@ -26,3 +26,4 @@ mod reload;
 mod support;
 mod token;
 mod tokens;
+mod wait;
