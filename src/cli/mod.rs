@@ -11,7 +11,6 @@ mod health;
 mod keys;
 mod output;
 mod proposal;
-mod recipe;
 mod reload;
 mod samples;
 mod serve;

@@ -74,9 +74,9 @@ pub(super) fn text(findings: &Findings<'_>) -> String {
         None => "one more credential".to_owned(),
     };
     text.push_str(&format!("\nwhat would accept this token: {what}\n"));
-    for (tool, lines) in
-        [("TOML", proposal.toml()), ("az", proposal.az()), ("Terraform", proposal.terraform())]
-    {
+    let az = proposal.az().map(|lines| ("az", lines));
+    let proposed = [("TOML", proposal.toml())].into_iter().chain(az);
+    for (tool, lines) in proposed.chain([("Terraform", proposal.terraform())]) {
         text.push_str(&format!("  {tool}:\n"));
         lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
     }
@@ -107,7 +107,7 @@ pub(super) fn json(findings: &Findings<'_>) -> Value {
 
 fn proposal<'d>(findings: &Findings<'d>) -> Option<Proposal<'d>> {
     let (_, identity) = findings.identity?;
-    Proposal::new(findings.near.as_ref()?, identity, findings.said.as_ref()?)
+    Proposal::cure(findings.near.as_ref()?, identity, findings.said.as_ref()?)
 }
 
 #[cfg(test)]
