@@ -241,7 +241,7 @@ impl Follower {
         let snapshot = Arc::new(Snapshot {
             issuers,
             pace: current.pace.renewed(&directory),
-            directory: Arc::new(directory),
+            directory: Arc::new(directory.succeeding(&current.directory, clock.now())),
             generation: current.generation + 1,
             since: clock.now(),
         });

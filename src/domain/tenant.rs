@@ -114,6 +114,11 @@ impl Tenant {
         self.identities.get(&id?).map(Arc::as_ref)
     }
 
+    /// Looks an identity up by its client id.
+    pub(super) fn client(&self, id: Guid) -> Option<&Identity> {
+        self.identities.get(&id).map(Arc::as_ref)
+    }
+
     /// Identities that may have a credential of this issuer and subject: whoever needs to know compares.
     pub(super) fn vouched_for(&self, issuer: &str, subject: &str) -> impl Iterator<Item = &Identity> {
         let clients = self.whereabouts().vouched(issuer, subject);
