@@ -112,10 +112,10 @@ class Handler(BaseHTTPRequestHandler):
 class Desk:
     """A person with az, logged in at the broker, whose resource manager is the recorder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, stage: Stage, folder: Path) -> None:
         assert AZ.exists(), f"{AZ} is missing: tests/run installs it"
         self.folder = folder
-        self.stage = Stage(folder / "stage")
+        self.stage = stage
         self.recorder = Recorder(self.stage, folder)
         authorities = folder / "authorities.pem"
         authorities.write_text(Path(self.stage.ca_file).read_text() + self.recorder.ca_file.read_text())
@@ -176,10 +176,14 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(environment: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    desk = Desk(tmp_path_factory.mktemp("desk"))
-    yield desk
-    desk.recorder.shutdown()
-    assert desk.stage.stop() == [0, 0]
+    folder = tmp_path_factory.mktemp("desk")
+    stage = Stage(folder / "stage")
+    try:
+        desk = Desk(stage, folder)
+        yield desk
+        desk.recorder.shutdown()
+    finally:
+        assert stage.stop() == [0, 0]
 
 
 @pytest.mark.parametrize("branch", BRANCHES.values(), ids=BRANCHES.keys())
