@@ -92,6 +92,8 @@ impl Follower {
 
     /// The first round looks at everything once more: what changed between the start's reading and now is found, too.
     fn run(mut self, stopped: &Receiver<()>) {
+        // Not the audit log's thread, which grants wait for.
+        self.reload.public.exchange.snapshot.load_full().directory.prepare();
         let mut pause = Duration::ZERO;
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
@@ -247,6 +249,8 @@ impl Follower {
         });
         let metrics = &exchange.metrics.directory;
         exchange.snapshot.store(Arc::clone(&snapshot));
+        // It decides already: what is taken away must not wait for this.
+        snapshot.directory.prepare();
         metrics.applied.inc();
         metrics.show(&snapshot.directory, snapshot.generation);
         tracing::info!(

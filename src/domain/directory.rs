@@ -84,6 +84,17 @@ impl Directory {
         self
     }
 
+    /// Makes what only looking into refusals needs, which takes a while where there are many credentials. Without it, the
+    /// first refusal does, and whoever looks into that one waits.
+    pub fn prepare(&self) {
+        self.tenants().for_each(Tenant::prepare);
+    }
+
+    /// Whether that is made.
+    pub fn is_prepared(&self) -> bool {
+        self.tenants().all(Tenant::is_prepared)
+    }
+
     /// What was in the records until lately.
     pub(super) fn past(&self) -> &Past {
         &self.past

@@ -227,3 +227,14 @@ fn a_credential_that_somebody_overwrote_is_told_while_the_broker_runs() {
         world.request().send(&world).await.token();
     });
 }
+
+#[test]
+fn what_refusals_are_looked_into_with_is_made_before_the_first_one() {
+    own(Plan::default(), |world| async move {
+        wait_for(|| world.broker.directory().is_prepared().then_some(())).await;
+        let records = world.records().replace("id-roleless", "id-other");
+        world.live("etc/directory/records.toml", &records).await;
+        wait_for(|| world.broker.directory().is_prepared().then_some(())).await;
+        assert_eq!(world.metric("ficus_exchanges_total{dialect=\"entra_v2\",outcome=\"refused\",reason=\"subject_unmatched\"}").await, 0.0);
+    });
+}
