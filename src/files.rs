@@ -81,13 +81,41 @@ impl Stamp {
     /// # Errors
     /// When there is nothing, or it may not be seen.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let data = fs::metadata(path)?;
-        Ok(Self {
+        fs::metadata(path).map(|data| Self::from(&data))
+    }
+
+    /// The stamp of an open file, wherever it may be by now.
+    ///
+    /// # Errors
+    /// When the system has no answer.
+    pub fn of_open(file: &File) -> io::Result<Self> {
+        file.metadata().map(|data| Self::from(&data))
+    }
+
+    /// Whether it is the same file, which may have been written meanwhile.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+
+    /// Whether an open file has been left alone since this was its stamp. That its name leads elsewhere by now is no change
+    /// of what is in it, though it is one of the inode.
+    pub fn still_describes(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|data| {
+            let now = Self::from(&data);
+            let renamed_over = Self { changed: self.changed, ..now };
+            now == *self || (data.nlink() == 0 && renamed_over == *self)
+        })
+    }
+}
+
+impl From<&fs::Metadata> for Stamp {
+    fn from(data: &fs::Metadata) -> Self {
+        Self {
             file: (data.dev(), data.ino()),
             size: data.size(),
             written: (data.mtime(), data.mtime_nsec()),
             changed: (data.ctime(), data.ctime_nsec()),
-        })
+        }
     }
 }
 

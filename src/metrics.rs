@@ -175,6 +175,8 @@ pub struct DirectoryMetrics {
     info: IntGaugeVec,
     objects: IntGaugeVec,
     most_credentials: IntGauge,
+    /// Held, replaced.
+    restless: [IntGauge; 2],
 }
 
 impl DirectoryMetrics {
@@ -189,6 +191,11 @@ impl DirectoryMetrics {
         let objects = IntGaugeVec::new(Opts::new("directory_objects", "Records by kind."), &["kind"])?;
         let most_credentials =
             IntGauge::new("credentials_per_identity_max", "Most credentials of one identity; at most 20.")?;
+        let restless = IntGaugeVec::new(
+            Opts::new("restless_files", "Watched files that are written again before they have rested."),
+            &["state"],
+        )?;
+        registry.register(Box::new(restless.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(info.clone()))?;
@@ -196,7 +203,15 @@ impl DirectoryMetrics {
         registry.register(Box::new(most_credentials.clone()))?;
         let (applied, refused) =
             (reloads.with_label_values(&["applied"]), reloads.with_label_values(&["refused"]));
-        Ok(Self { applied, refused, generation, info, objects, most_credentials })
+        let restless = ["held", "replaced"].map(|state| restless.with_label_values(&[state]));
+        Ok(Self { applied, refused, generation, info, objects, most_credentials, restless })
+    }
+
+    /// Shows how many files never rest: those that count as they were read last, and those that are replaced whole.
+    pub fn restless(&self, held: usize, replaced: usize) {
+        for (gauge, count) in self.restless.iter().zip([held, replaced]) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Shows another snapshot.

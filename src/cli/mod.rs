@@ -12,12 +12,12 @@ mod health;
 mod keys;
 mod output;
 mod proposal;
-mod recipe;
 mod records;
 mod reload;
 mod samples;
 mod serve;
 mod token;
+mod wait;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +69,9 @@ enum Command {
     /// For CI jobs and pods: exchange the platform's OIDC token at a broker, and hand the token over. Exits 1 when it is
     /// refused, 69 when broker or platform can't be had. Needs no file.
     Token(token::TokenArgs),
+    /// Wait until every replica serves a directory. Exits 0 when all do, 1 when the time is over and a replica has refused the
+    /// change or still serves another, 69 when one can't be reached. Says which, and how long it took.
+    Wait(wait::WaitArgs),
 }
 
 /// Names the configuration file.
@@ -130,6 +133,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Wait(args) => wait::run(&args),
     }
 }
 

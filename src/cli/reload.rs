@@ -1,5 +1,7 @@
 //! Follows the files while the broker runs: what is valid goes live as one snapshot, what is not leaves all as it was.
 
+mod restless;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::{Clock, EARLIEST, Stopwatch, UnixTime};
-use crate::config::{Config, Look, Watch};
+use crate::config::moment::{self, Moment, Reading, Readings};
+use crate::config::{Config, Look, Text, Watch};
 use crate::directory::files::{self, Tree};
 use crate::document::{Problem, Problems};
 use crate::domain::directory::Directory;
@@ -17,6 +20,7 @@ use crate::files::Stamp;
 use crate::net::{Certificate, TlsSettings};
 use crate::server::{Changes, Pending, Public, Refused};
 use crate::trust::Overrides;
+use restless::Movement;
 
 /// After this long a refused change is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -62,6 +66,11 @@ struct Follower {
     /// The files of the configuration that was read last, also of one that is refused: what is wrong may be in them.
     files: Vec<PathBuf>,
     records: Watch,
+    /// The configuration file as it was read last, also where that was refused.
+    text: Option<Text>,
+    /// The last look, where some file has not rested for long.
+    moment: Option<Moment>,
+    movement: Movement,
     /// Since when a change is refused, or since it was tried again.
     refused: Option<Stopwatch>,
     pair: Watch,
@@ -75,12 +84,16 @@ struct Follower {
 impl Follower {
     fn new(reload: Reload) -> Self {
         let files = reload.config.watched_files();
-        let (records, pair) = Default::default();
-        Self { reload, files, records, refused: None, pair, unrenewed: None, retired: Vec::new() }
+        let records = Watch::after(reload.tree.stamps().collect());
+        let text = reload.config.file().map(|(_, text)| Ok(text.to_owned()));
+        let (moment, movement, refused, pair, unrenewed, retired) = Default::default();
+        Self { reload, files, records, text, moment, movement, refused, pair, unrenewed, retired }
     }
 
     /// The first round looks at everything once more: what changed between the start's reading and now is found, too.
     fn run(mut self, stopped: &Receiver<()>) {
+        // Not the audit log's thread, which grants wait for.
+        self.reload.public.exchange.snapshot.load_full().directory.prepare();
         let mut pause = Duration::ZERO;
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
@@ -99,14 +112,23 @@ impl Follower {
         let watch = Stopwatch::start();
         // What could not be read may be readable now, and nothing in its stamp would tell.
         if self.refused.is_some_and(|since| since.elapsed() >= RETRY) {
-            (self.records, self.refused) = (Watch::default(), Some(watch));
+            self.records.read_once_more();
+            self.refused = Some(watch);
         }
         let now = self.records_look();
         let took = watch.elapsed();
+        self.movement.see(self.records.seen(), &now, self.reload.clock.now());
+        let moment = self.moment.take();
         if self.records.is_due(&now) {
+            let before = self.records.clone();
             self.records.settle(now.clone());
-            self.change(&now);
+            if !self.change(&now) {
+                self.records = before;
+            }
+        } else if self.records.is_overdue() {
+            self.follow_restless(moment, now);
         }
+        self.tell_restless();
         let now = self.pair_look();
         if self.pair.is_due(&now) {
             self.pair.settle(now);
@@ -129,19 +151,65 @@ impl Follower {
         }
     }
 
-    /// Reads what has changed, and takes it over whole or not at all.
-    fn change(&mut self, look: &Look) {
-        let problems = Problems::default();
-        let read = self.reload.config.again(&problems);
+    /// Reads what has changed, and takes it over whole or not at all; `false` when it went on changing.
+    fn change(&mut self, look: &Look) -> bool {
+        let (problems, mut tree) = (Problems::default(), self.reload.tree.clone());
+        let text = self.reload.config.read_text();
+        let read = text.clone().and_then(|text| self.reload.config.again(text, &problems));
         let read = read.map(|(config, restart)| {
-            let directory = config.load_directory(&mut self.reload.tree, &problems);
+            let directory = config.load_directory(&mut tree, &problems);
             (config, restart, directory)
         });
         // A file that changed while others were read: what was read never was the state of the files.
         if self.records_look() != *look {
-            self.records = Watch::default();
-            return;
+            return false;
         }
+        (self.text, self.reload.tree) = (text, tree);
+        self.conclude(read, problems);
+        true
+    }
+
+    /// Some file does not rest, and the others have waited for it long enough: reads what the files were at the last look.
+    fn follow_restless(&mut self, moment: Option<Moment>, now: Look) {
+        let readings = moment.and_then(|moment| moment.readings(self.records.read(), &now));
+        self.movement.judge(readings.as_ref());
+        if let Some(readings) = readings {
+            let read = moment::look_of(&readings);
+            if self.records.is_once_more() || self.records.read() != Some(&read) {
+                self.records.settle_partly(read);
+                self.change_partly(&readings);
+            }
+        }
+        self.moment = Moment::take(now, self.records.read(), || self.records_look());
+    }
+
+    /// Takes over what the files were at one moment, whole or not at all.
+    fn change_partly(&mut self, readings: &Readings) {
+        let Reload { config, tree, .. } = &mut self.reload;
+        let Some((file, _)) = config.file() else { return };
+        if let Some(Reading::New(_, text) | Reading::Replaced(_, text)) = readings.get(file) {
+            self.text = Some(match text {
+                Ok(text) => Ok(text.clone()),
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        let problems = Problems::default();
+        let read = self.text.clone().and_then(|text| config.again(text, &problems));
+        let read = read.map(|(config, restart)| {
+            let directory = config.take_directory(tree, readings, &problems);
+            (config, restart, directory)
+        });
+        self.conclude(read, problems);
+    }
+
+    fn tell_restless(&mut self) {
+        let Some(restless) = self.movement.news(self.records.is_overdue()) else { return };
+        let held = restless.iter().filter(|file| file.held).count();
+        self.reload.public.exchange.metrics.directory.restless(held, restless.len() - held);
+        self.note(|pending| pending.restless = restless);
+    }
+
+    fn conclude(&mut self, read: Option<(Config, Vec<String>, Directory)>, problems: Problems) {
         // With other files the next look differs, so that those are read once more, now that they are watched.
         if let Some((config, ..)) = &read {
             self.files = config.watched_files();
@@ -175,12 +243,14 @@ impl Follower {
         let snapshot = Arc::new(Snapshot {
             issuers,
             pace: current.pace.renewed(&directory),
-            directory: Arc::new(directory),
+            directory: Arc::new(directory.succeeding(&current.directory, clock.now())),
             generation: current.generation + 1,
             since: clock.now(),
         });
         let metrics = &exchange.metrics.directory;
         exchange.snapshot.store(Arc::clone(&snapshot));
+        // It decides already: what is taken away must not wait for this.
+        snapshot.directory.prepare();
         metrics.applied.inc();
         metrics.show(&snapshot.directory, snapshot.generation);
         tracing::info!(

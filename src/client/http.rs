@@ -61,14 +61,8 @@ impl Http {
     /// # Errors
     /// What is wrong with the certificates.
     pub fn new(beside: Option<&[u8]>) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots(beside)?)
-            .with_no_client_auth();
         let client = Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls(beside)?)
             // A token follows nobody to another place.
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
@@ -131,6 +125,16 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
+/// Trusts the system's roots and these PEM certificates.
+pub(super) fn tls(beside: Option<&[u8]>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots(beside)?)
+        .with_no_client_auth())
+}
+
 fn roots(beside: Option<&[u8]>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -171,7 +175,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What happened, and whether it may pass.
-fn told(error: &reqwest::Error) -> (String, bool) {
+pub(super) fn told(error: &reqwest::Error) -> (String, bool) {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(error) = next {

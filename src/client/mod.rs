@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`source`] (where the platform's token is), [`assertion`] (what it says, and how it was spoilt on the
 //! way), [`exchange`] (asking a broker until it answers), [`hint`] (why a broker may have refused, told from what was
-//! presented alone). Nothing here prints, and of the environment only proxies are read: the command line does the rest.
+//! presented alone); and [`replica`], for who changes a directory. Nothing here prints, and of the environment only proxies
+//! are read: the command line does the rest.
 
 pub mod assertion;
 pub mod exchange;
@@ -11,6 +12,7 @@ pub mod hint;
 pub mod http;
 pub mod patience;
 mod proxy;
+pub mod replica;
 pub mod source;
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! The configuration file and the environment become one [`Config`], the sum of every room's settings, or *all* problems.
 
 mod listen;
+pub mod moment;
 mod reload;
 mod watch;
 
@@ -19,6 +20,7 @@ use crate::signing;
 use crate::trust::{self, IssuerEntry, TrustSettings};
 
 pub use listen::ListenSettings;
+use moment::Readings;
 pub use watch::{Look, Watch};
 
 /// Everything that `ficus.toml` and its variables say.
@@ -53,7 +55,11 @@ struct Origin {
     file: PathBuf,
     variables: Vec<(String, String)>,
     document: Document<'static>,
+    text: String,
 }
+
+/// The text of the configuration file, or why it can't be read.
+pub type Text = Result<String, String>;
 
 /// Variables that are for `ficus` itself and name no key.
 const OTHER_VARIABLES: [&str; 3] = ["FICUS_CONFIG", "FICUS_LOG", "FICUS_ID_TOKEN"];
@@ -65,8 +71,18 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Option<Self> {
+        Self::load_text(file, read_text(file), variables, problems)
+    }
+
+    /// The same, where the file's text, or why there is none, is known.
+    fn load_text(
+        file: &Path,
+        text: Text,
+        variables: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Option<Self> {
         let name = file.display().to_string();
-        let text = match std::fs::read_to_string(file) {
+        let text = match text {
             Ok(text) => text,
             Err(error) => {
                 let hint = "name the file with --config or FICUS_CONFIG; `ficus dev` needs none";
@@ -78,7 +94,7 @@ impl Config {
         let variables: Vec<_> = variables.filter(|(name, _)| name.starts_with("FICUS_")).collect();
         let document = parse(&name, &text, variables.iter().cloned(), problems).into_owned();
         let config = Self::interpret(document.clone(), base, problems);
-        Some(Self { origin: Some(Origin { file: file.to_owned(), variables, document }), ..config })
+        Some(Self { origin: Some(Origin { file: file.to_owned(), variables, document, text }), ..config })
     }
 
     /// Reads a text. Relative paths are relative to `base`, the folder of the file.
@@ -144,6 +160,17 @@ impl Config {
         expectations(contents, &self.surroundings())
     }
 
+    /// The same directory at one moment.
+    pub fn take_directory(&self, tree: &mut Tree, readings: &Readings, problems: &Problems) -> Directory {
+        let below = readings.iter().filter(|(path, _)| path.starts_with(&self.directory));
+        tree.take_over(
+            &self.directory,
+            below.map(|(path, reading)| (path.clone(), reading.into())),
+            problems,
+        );
+        self.compile(tree.contents(), problems)
+    }
+
     fn surroundings(&self) -> Surroundings {
         let private = self.issuers.iter().filter(|entry| entry.allows_private_network());
         Surroundings {
@@ -165,6 +192,10 @@ impl Config {
             .and_then(|url| url.host_str().map(str::to_owned))
             .unwrap_or_else(|| "localhost".to_owned())
     }
+}
+
+fn read_text(file: &Path) -> Text {
+    std::fs::read_to_string(file).map_err(|error| error.to_string())
 }
 
 fn parse<'t>(

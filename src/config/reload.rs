@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Origin};
+use super::{Config, Origin, Text};
 use crate::document::Problems;
 use crate::trust;
 
@@ -23,12 +23,22 @@ impl Config {
         std::iter::once(origin.file.clone()).chain(named.into_iter().map(|name| base.join(name))).collect()
     }
 
-    /// Reads the file again. The result has the new `[[tenant]]`, `[[issuer]]` and `[trust]`, and every other key as it was
+    /// The configuration file and its text when this was read; `None` for what is compiled in.
+    pub fn file(&self) -> Option<(&Path, &str)> {
+        self.origin.as_ref().map(|origin| (&*origin.file, &*origin.text))
+    }
+
+    /// The text of the configuration file now.
+    pub fn read_text(&self) -> Option<Text> {
+        self.origin.as_ref().map(|origin| super::read_text(&origin.file))
+    }
+
+    /// Reads another text of the file. The result has the new `[[tenant]]`, `[[issuer]]` and `[trust]`, and every other key as it was
     /// at the start; the paths of those that differ in the file come with it. The whole file is checked all the same:
     /// what would keep the next start from succeeding must show now.
-    pub fn again(&self, problems: &Problems) -> Option<(Self, Vec<String>)> {
+    pub fn again(&self, text: Text, problems: &Problems) -> Option<(Self, Vec<String>)> {
         let origin = self.origin.as_ref()?;
-        let fresh = Self::load(&origin.file, origin.variables.iter().cloned(), problems)?;
+        let fresh = Self::load_text(&origin.file, text, origin.variables.iter().cloned(), problems)?;
         let found = fresh.origin.as_ref()?;
         let waiting = origin.document.differences(&found.document, &LIVE);
         if waiting.is_empty() {
@@ -44,7 +54,10 @@ impl Config {
         if once_more.any_error() && !problems.any_error() {
             once_more.into_vec().into_iter().for_each(|problem| problems.add(problem));
         }
-        Some((Self { origin: Some(Origin { document, ..origin.clone() }), ..config }, waiting))
+        Some((
+            Self { origin: Some(Origin { document, text: found.text.clone(), ..origin.clone() }), ..config },
+            waiting,
+        ))
     }
 }
 
@@ -68,21 +81,21 @@ mod tests {
         let problems = Problems::default();
         let config = Config::load(&file, std::iter::empty(), &problems).unwrap();
         assert_eq!(config.watched_files(), std::slice::from_ref(&file));
-        assert_eq!(config.again(&problems).unwrap().0.trust, config.trust);
+        assert_eq!(config.again(config.read_text().unwrap(), &problems).unwrap().0.trust, config.trust);
 
         write(2, "20m", "");
-        let (again, waiting) = config.again(&problems).unwrap();
+        let (again, waiting) = config.again(config.read_text().unwrap(), &problems).unwrap();
         assert!(!problems.any_error());
         assert_eq!(waiting, ["limits.in_flight", "public_url"]);
         assert_eq!(again.trust.soft_ttl.as_secs(), 1200);
         assert_eq!((again.limits.in_flight, again.public_url.as_str()), (1, "https://localhost:1"));
         assert_eq!(again.tenants, config.tenants);
         // The second time, too, it is the start that counts.
-        assert_eq!(again.again(&problems).unwrap().1, waiting);
+        assert_eq!(again.again(again.read_text().unwrap(), &problems).unwrap().1, waiting);
 
         // A file that can't be read is followed: it may come.
         write(1, "10m", "ca_file = \"ca.pem\"\n");
-        let (again, _) = config.again(&problems).unwrap();
+        let (again, _) = config.again(config.read_text().unwrap(), &problems).unwrap();
         assert!(problems.any_error());
         assert_eq!(again.watched_files(), [file.clone(), folder.path().join("ca.pem")]);
     }

@@ -6,16 +6,27 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::Stopwatch;
 use crate::files::Stamp;
 
 /// What all watched files look like from outside; `None` for what can't be seen.
 pub type Look = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// What was read, and what was seen since.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Watch {
     read: Option<Look>,
-    seen: Option<Look>,
+    /// Whether it is to be read once more, although nothing differs.
+    once_more: bool,
+    seen: Option<Seen>,
+}
+
+/// The last look, while there is something to read.
+#[derive(Debug, Clone)]
+struct Seen {
+    look: Look,
+    /// Since when there is something to read.
+    since: Stopwatch,
 }
 
 impl Watch {
@@ -27,6 +38,13 @@ impl Watch {
     const SHARE: u32 = 20;
     /// The pause after a look that shows a change. Files that are the same after it have come to rest.
     const REST: Duration = Duration::from_millis(200);
+    /// For so long all files wait for the last one to rest. After it those that have rested wait no more.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Everything has been read in this state, and is to be read once more.
+    pub fn after(read: Look) -> Self {
+        Self { read: Some(read), once_more: true, seen: None }
+    }
 
     /// The pause after a look that took this long. While something changes it is neither shorter nor longer than files
     /// have to rest.
@@ -36,12 +54,14 @@ impl Watch {
 
     /// Whether the files are to be read now: they differ from what was read, and the last look showed the same.
     pub fn is_due(&mut self, now: &Look) -> bool {
-        if self.read.as_ref() == Some(now) {
+        if !self.once_more && self.read.as_ref() == Some(now) {
             self.seen = None;
             return false;
         }
-        let rested = self.seen.as_ref() == Some(now);
-        self.seen = Some(now.clone());
+        let before = self.seen.take();
+        let rested = before.as_ref().is_some_and(|seen| seen.look == *now);
+        let since = before.map_or_else(Stopwatch::start, |seen| seen.since);
+        self.seen = Some(Seen { look: now.clone(), since });
         rested
     }
 
@@ -50,9 +70,39 @@ impl Watch {
         self.seen.is_some()
     }
 
+    /// Whether there has been something to read for so long that what has rested need not wait for what has not.
+    pub fn is_overdue(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.since.elapsed() >= Self::PATIENCE)
+    }
+
+    /// What was read last; nothing before that.
+    pub fn read(&self) -> Option<&Look> {
+        self.read.as_ref()
+    }
+
+    /// The last look, while there is something to read.
+    pub fn seen(&self) -> Option<&Look> {
+        self.seen.as_ref().map(|seen| &seen.look)
+    }
+
+    /// Whether it is to be read once more, although nothing differs.
+    pub fn is_once_more(&self) -> bool {
+        self.once_more
+    }
+
+    /// What was read may be otherwise by now, and no stamp would tell.
+    pub fn read_once_more(&mut self) {
+        self.once_more = true;
+    }
+
     /// Notes what was read, whatever came of it: it is not read again until it changes.
     pub fn settle(&mut self, look: Look) {
-        (self.read, self.seen) = (Some(look), None);
+        *self = Self { read: Some(look), ..Self::default() };
+    }
+
+    /// Notes that of what was seen this was read, and the rest was not.
+    pub fn settle_partly(&mut self, look: Look) {
+        (self.read, self.once_more) = (Some(look), false);
     }
 }
 
@@ -79,6 +129,11 @@ mod tests {
         let settled = look();
         watch.settle(settled.clone());
         assert!(!watch.is_due(&Look::new()));
+        assert!(!watch.is_due(&settled) && !watch.is_restless());
+        // Once more, although nothing differs.
+        watch.read_once_more();
+        assert_eq!([watch.is_due(&settled), watch.is_due(&settled)], [false, true]);
+        watch.settle(settled.clone());
         assert!(!watch.is_due(&settled) && !watch.is_restless());
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::content::Content;
 use super::parallel;
@@ -14,30 +15,59 @@ use crate::files::Stamp;
 /// Paths in the order of names: a file, or a folder that can't be read, which hides files.
 type Listing = BTreeMap<PathBuf, io::Result<()>>;
 
-/// The tree as it was read last.
-#[derive(Debug, Default)]
-pub struct Tree(BTreeMap<PathBuf, (Stamp, Content)>);
+/// The tree as it was read last. A copy shares what the files say.
+#[derive(Debug, Clone, Default)]
+pub struct Tree(BTreeMap<PathBuf, Kept>);
+
+/// What a file said, and its stamp then.
+type Kept = (Stamp, Arc<Content>);
+
+/// Where the text of a file is to be had.
+#[derive(Debug)]
+pub enum Source<'t> {
+    /// At its path, unless it is known by this stamp.
+    Path(Option<Stamp>),
+    /// Here, read under this stamp.
+    Text(Option<Stamp>, &'t io::Result<String>),
+    /// Nowhere: it counts as it was read last, and if it never was, it is not there.
+    Last,
+}
 
 impl Tree {
     /// Reads what has changed since the last time; what all other files say is at hand. Names that begin with a dot are
     /// left out: Kubernetes keeps the real files of a mounted ConfigMap in such folders and links to them.
     pub fn read(&mut self, folder: &Path, problems: &Problems) {
         let listing = list(folder);
-        if listing.is_empty() {
+        let files = listing.into_iter().map(|(path, readable)| (path, readable.map(|()| Source::Path(None))));
+        self.take(folder, files.collect(), problems);
+    }
+
+    /// Takes over what these files say, and forgets all others.
+    pub fn take_over<'t>(
+        &mut self,
+        folder: &Path,
+        files: impl Iterator<Item = (PathBuf, Source<'t>)>,
+        problems: &Problems,
+    ) {
+        self.take(folder, files.map(|(path, source)| (path, Ok(source))).collect(), problems);
+    }
+
+    fn take(&mut self, folder: &Path, files: Vec<(PathBuf, io::Result<Source<'_>>)>, problems: &Problems) {
+        if files.is_empty() {
             // A volume that is not mounted looks like this, too.
             let hint = "an empty directory grants nothing";
             problems.file(&folder.display().to_string(), "holds no *.toml file", hint);
         }
         let mut before = std::mem::take(&mut self.0);
-        let before =
-            listing.into_iter().map(|(path, readable)| (before.remove(&path), path, readable)).collect();
-        let now = parallel::map(before, |(kept, path, readable)| {
-            let content = readable.and_then(|()| read(&path, kept));
+        let files = files.into_iter().map(|(path, source)| (before.remove(&path), path, source)).collect();
+        let now = parallel::map(files, |(kept, path, source)| {
+            let content = source.and_then(|source| read(&path, source, kept));
             (path, content)
         });
         for (path, content) in now {
             match content {
-                Ok(content) => drop(self.0.insert(path, content)),
+                Ok(Some(content)) => drop(self.0.insert(path, content)),
+                Ok(None) => {}
                 Err(error) => {
                     let root = "directory.path is relative to the folder of the configuration file";
                     let hint = if path == folder { root } else { "" };
@@ -47,9 +77,14 @@ impl Tree {
         }
     }
 
+    /// What tells of each file whether it is as it was read.
+    pub fn stamps(&self) -> impl Iterator<Item = (PathBuf, Option<Stamp>)> {
+        self.0.iter().map(|(path, (stamp, _))| (path.clone(), Some(*stamp)))
+    }
+
     /// What all files say, in the order of names.
     pub fn contents(&self) -> impl Iterator<Item = &Content> {
-        self.0.values().map(|(_, content)| content)
+        self.0.values().map(|(_, content)| &**content)
     }
 }
 
@@ -62,12 +97,23 @@ pub fn stamps(folder: &Path) -> impl Iterator<Item = (PathBuf, Option<Stamp>)> {
 }
 
 /// The stamp is taken before the text: a text that is newer than its stamp is read again, one that is older never stays.
-fn read(path: &Path, kept: Option<(Stamp, Content)>) -> io::Result<(Stamp, Content)> {
-    let stamp = Stamp::of(path)?;
-    match kept.filter(|(before, _)| *before == stamp) {
-        Some(kept) => Ok(kept),
-        None => Ok((stamp, Content::read(&path.display().to_string(), &fs::read_to_string(path)?))),
+fn read(path: &Path, source: Source<'_>, kept: Option<Kept>) -> io::Result<Option<Kept>> {
+    let content = |text: &str| Arc::new(Content::read(&path.display().to_string(), text));
+    let (stamp, now) = match source {
+        Source::Last => return Ok(kept),
+        Source::Text(Some(stamp), Ok(text)) => return Ok(Some((stamp, content(text)))),
+        Source::Text(_, Err(error)) => return Err(io::Error::new(error.kind(), error.to_string())),
+        Source::Path(Some(stamp)) => (stamp, false),
+        Source::Path(None) | Source::Text(None, Ok(_)) => (Stamp::of(path)?, true),
+    };
+    if let Some(kept) = kept.filter(|(before, _)| *before == stamp) {
+        return Ok(Some(kept));
     }
+    let text = fs::read_to_string(path)?;
+    if !now && Stamp::of(path)? != stamp {
+        return Err(io::Error::other("it changed while it was read"));
+    }
+    Ok(Some((stamp, content(&text))))
 }
 
 fn list(folder: &Path) -> Listing {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::credential::{Credential, CredentialState, Identity};
 use super::ids::Guid;
+use super::past::Past;
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
 use super::rules::is_domain;
@@ -18,6 +19,7 @@ pub struct Directory {
     own_issuers: HashSet<Arc<str>>,
     policies: HashMap<Arc<str>, IssuerPolicy>,
     digest: String,
+    past: Past,
 }
 
 /// How many records of each kind there are.
@@ -61,9 +63,45 @@ impl Directory {
             tenants: tenants.into_iter().map(|tenant| (tenant.id, tenant)).collect(),
             policies: policies.into_iter().map(|policy| (policy.issuer.clone(), policy)).collect(),
             digest: String::new(),
+            past: Past::default(),
         };
         directory.digest = super::digest::of(directory.tenants(), directory.policies());
         directory
+    }
+
+    /// Takes the place of another snapshot now, and remembers what of that one's credentials is gone. Nothing is decided
+    /// by that, and the digest does not tell it.
+    pub fn succeeding(mut self, before: &Self, now: i64) -> Self {
+        let mut past = before.past.clone();
+        past.forget(now);
+        for tenant in before.tenants() {
+            let Some(successor) = self.tenants.get(&tenant.id) else { continue };
+            for identity in tenant.identities() {
+                let kept = successor.client(identity.client_id);
+                // Unchanged files share their identities with the snapshot before.
+                if let Some(kept) = kept.filter(|kept| !std::ptr::eq(*kept, identity)) {
+                    past.note(tenant.id, identity, kept, now);
+                }
+            }
+        }
+        self.past = past;
+        self
+    }
+
+    /// Makes what only looking into refusals needs, which takes a while where there are many credentials. Without it, the
+    /// first refusal does, and whoever looks into that one waits.
+    pub fn prepare(&self) {
+        self.tenants().for_each(Tenant::prepare);
+    }
+
+    /// Whether that is made.
+    pub fn is_prepared(&self) -> bool {
+        self.tenants().all(Tenant::is_prepared)
+    }
+
+    /// What was in the records until lately.
+    pub(super) fn past(&self) -> &Past {
+        &self.past
     }
 
     /// Names this snapshot by its content.

@@ -22,6 +22,7 @@ pub mod keyset;
 pub mod matching;
 pub mod nearmiss;
 pub mod onetime;
+pub mod past;
 pub mod policy;
 pub mod proof;
 pub mod reason;

@@ -114,6 +114,20 @@ impl Tenant {
         self.identities.get(&id?).map(Arc::as_ref)
     }
 
+    /// Makes what is needed to look identities up by anything but their ids, unless it is made.
+    pub(super) fn prepare(&self) {
+        self.whereabouts();
+    }
+
+    pub(super) fn is_prepared(&self) -> bool {
+        self.whereabouts.get().is_some()
+    }
+
+    /// Looks an identity up by its client id.
+    pub(super) fn client(&self, id: Guid) -> Option<&Identity> {
+        self.identities.get(&id).map(Arc::as_ref)
+    }
+
     /// Identities that may have a credential of this issuer and subject: whoever needs to know compares.
     pub(super) fn vouched_for(&self, issuer: &str, subject: &str) -> impl Iterator<Item = &Identity> {
         let clients = self.whereabouts().vouched(issuer, subject);

@@ -1,6 +1,7 @@
 //! What became of changed files, for `/readyz?verbose`.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
@@ -19,6 +20,19 @@ pub struct Pending {
     pub certificate: Option<Refused>,
     /// Keys that differ from the start and wait for a restart.
     pub restart: Vec<String>,
+    /// Files that never rest.
+    pub restless: Vec<Restless>,
+}
+
+/// A file that is written again before it has rested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restless {
+    /// Its path.
+    pub file: PathBuf,
+    /// When it was seen to change first, of the changes that go on.
+    pub since: UnixTime,
+    /// Whether it counts as it was read last; else it is replaced whole, and read a look later.
+    pub held: bool,
 }
 
 /// A change that was refused whole.
@@ -44,6 +58,15 @@ pub(super) fn describe(snapshot: &Snapshot, pending: &Pending) -> String {
         for problem in &refused.problems {
             let _ = writeln!(text, "  {problem}");
         }
+    }
+    for Restless { file, since, held } in &pending.restless {
+        let (file, since) = (file.display(), date(*since));
+        let counts = if *held {
+            "never rests: it counts as it was read last"
+        } else {
+            "is replaced all the time: read late"
+        };
+        let _ = writeln!(text, "{file} {counts}, since {since}");
     }
     if !pending.restart.is_empty() {
         let _ = writeln!(text, "waiting for a restart: {}", pending.restart.join(", "));

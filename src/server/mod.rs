@@ -23,7 +23,7 @@ use crate::metrics::{Shed, Stage};
 use crate::net::{self, Addresses, Bodies, Limits, Peer};
 use crate::wire::{Ids, Surface, Wire};
 
-pub use changes::{Changes, Pending, Refused};
+pub use changes::{Changes, Pending, Refused, Restless};
 pub use ops::{Operations, serve as serve_operations};
 use turns::Turn;
 pub use turns::Turns;

@@ -18,7 +18,7 @@ use crate::support::*;
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/ficus.toml");
 
 /// The program, with nothing of ours in its environment.
-fn ficus(arguments: &[&str]) -> Command {
+pub fn ficus(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ficus"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FICUS_") {
@@ -30,13 +30,13 @@ fn ficus(arguments: &[&str]) -> Command {
 }
 
 /// How a command ended that ends by itself.
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-fn run(mut command: Command) -> Ended {
+pub fn run(mut command: Command) -> Ended {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -57,14 +57,14 @@ fn refused(command: Command, said: &[&str]) {
 }
 
 /// A configuration in a folder of its own, on free ports.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(&ficus_toml(""), SMALL)
     }
 
-    fn with(config: &str, records: &str) -> Self {
+    pub fn with(config: &str, records: &str) -> Self {
         let home = Self(TempDir::new().unwrap());
         fs::create_dir_all(home.path("etc/directory")).unwrap();
         fs::write(home.path("etc/ficus.toml"), config).unwrap();
@@ -72,17 +72,17 @@ impl Home {
         home
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn command(&self, command: &[&str]) -> Command {
+    pub fn command(&self, command: &[&str]) -> Command {
         let file = self.path("etc/ficus.toml");
         ficus(&[command, &["--config", file.to_str().unwrap()]].concat())
     }
 
     /// Makes the first keys.
-    fn initialised(self) -> Self {
+    pub fn initialised(self) -> Self {
         let ended = run(self.command(&["keys", "init"]));
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         self
@@ -90,7 +90,7 @@ impl Home {
 }
 
 /// A valid configuration; `listen` is added to its section.
-fn ficus_toml(listen: &str) -> String {
+pub fn ficus_toml(listen: &str) -> String {
     format!(
         "public_url = \"https://localhost:8443\"\n[listen]\naddress = \"127.0.0.1:0\"\nops_address = \"127.0.0.1:0\"\n\
          {listen}\n[[tenant]]\nid = \"{TENANT}\"\n"
@@ -98,12 +98,12 @@ fn ficus_toml(listen: &str) -> String {
 }
 
 /// A valid directory.
-const SMALL: &str = "[[identity]]\nname = \"id-one\"\nkind = \"application\"\n\
+pub const SMALL: &str = "[[identity]]\nname = \"id-one\"\nkind = \"application\"\n\
     client_id = \"aaaaaaaa-0001-4a00-8000-000000000001\"\nprincipal_id = \"bbbbbbbb-0001-4a00-8000-000000000001\"\n\
     [[identity.federated_credential]]\nname = \"main\"\nissuer = \"https://issuer.example\"\nsubject = \"main\"\n";
 
 /// A command that runs until it is told to end. It does not outlive its test.
-struct Running {
+pub struct Running {
     child: Child,
     output: TempDir,
 }
@@ -116,23 +116,23 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let output = TempDir::new().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
         Self { child, output }
     }
 
-    fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         fs::read_to_string(self.output.path().join("stdout")).unwrap()
     }
 
-    fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         fs::read_to_string(self.output.path().join("stderr")).unwrap()
     }
 
     /// Waits until a look at the command gives something, and fails when the command has ended before.
-    fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+    pub fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
         for _ in 0..6000 {
             if let Some(found) = look(self) {
                 return found;
@@ -145,7 +145,7 @@ impl Running {
     }
 
     /// Waits for the log line that tells where the listeners are: the public one and the operations'.
-    fn ready(&mut self) -> (String, String) {
+    pub fn ready(&mut self) -> (String, String) {
         let line = self.until("ready", |running| {
             let text = running.stderr();
             let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -155,8 +155,19 @@ impl Running {
         (field("address"), field("operations"))
     }
 
+    /// Waits for a command that ends by itself.
+    pub fn ended(mut self) -> Ended {
+        for _ in 0..6000 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Ended { code: status.code(), stdout: self.stdout(), stderr: self.stderr() };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end: {}", self.stderr());
+    }
+
     /// Sends a signal and waits for the end.
-    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+    pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         for _ in 0..6000 {
@@ -277,6 +288,7 @@ fn help_says_what_each_command_does() {
         (&["keys", "--help"], "signing keys"),
         (&["keys", "init", "--help"], "RS256"),
         (&["token", "--help"], "never the token"),
+        (&["wait", "--help"], "every replica serves"),
     ] {
         let ended = run(ficus(arguments));
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");

@@ -218,7 +218,7 @@ fn a_refusal_is_explained_with_the_record_that_would_cure_it() {
                 az.contains("--identity-name id-deploy") && az.contains("--resource-group 'rg-Deploy'"),
                 "{az}"
             );
-            assert!(az.contains(&format!("--issuer '{issuer}'")), "{az}");
+            assert!(az.contains(&format!("--issuer='{issuer}'")), "{az}");
             assert!(
                 terraform.starts_with("resource \"azurerm_federated_identity_credential\""),
                 "{terraform}"

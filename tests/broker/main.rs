@@ -31,3 +31,4 @@ mod report;
 mod support;
 mod token;
 mod tokens;
+mod wait;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::*;
 
 /// Every metric of ours with its type, as the README lists them.
-const ALL: [(&str, &str); 29] = [
+const ALL: [(&str, &str); 31] = [
     ("ficus_exchanges_total", "counter"),
     ("ficus_exchange_duration_seconds", "histogram"),
     ("ficus_stage_duration_seconds", "histogram"),
@@ -23,6 +23,7 @@ const ALL: [(&str, &str); 29] = [
     ("ficus_directory_info", "gauge"),
     ("ficus_directory_objects", "gauge"),
     ("ficus_directory_reload_total", "counter"),
+    ("ficus_restless_files", "gauge"),
     ("ficus_refusal_causes_total", "counter"),
     ("ficus_observed_matches_total", "counter"),
     ("ficus_credentials_per_identity_max", "gauge"),

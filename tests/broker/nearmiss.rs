@@ -207,3 +207,34 @@ fn causes_are_counted_and_a_flood_is_looked_into_within_its_budget() {
         assert_eq!(world.record(&reply.trace()).await["nearMiss"]["cause"], "S-GH-BRANCH");
     });
 }
+
+#[test]
+fn a_credential_that_somebody_overwrote_is_told_while_the_broker_runs() {
+    own(Plan::default(), |world| async move {
+        let (records, file) = (world.records(), "etc/directory/records.toml");
+        world.request().send(&world).await.token();
+        let overwritten = records.replacen(
+            "payments-service:ref:refs/heads/main",
+            "payments-service:ref:refs/heads/next",
+            1,
+        );
+        assert_ne!(overwritten, records);
+        world.live(file, &overwritten).await;
+        let reply = world.request().send(&world).await;
+        reply.refused(401, "invalid_client", 700_213);
+        assert_eq!(world.record(&reply.trace()).await["nearMiss"]["cause"], "T-DUP");
+        world.live(file, &records).await;
+        world.request().send(&world).await.token();
+    });
+}
+
+#[test]
+fn what_refusals_are_looked_into_with_is_made_before_the_first_one() {
+    own(Plan::default(), |world| async move {
+        wait_for(|| world.broker.directory().is_prepared().then_some(())).await;
+        let records = world.records().replace("id-roleless", "id-other");
+        world.live("etc/directory/records.toml", &records).await;
+        wait_for(|| world.broker.directory().is_prepared().then_some(())).await;
+        assert_eq!(world.metric("ficus_exchanges_total{dialect=\"entra_v2\",outcome=\"refused\",reason=\"subject_unmatched\"}").await, 0.0);
+    });
+}

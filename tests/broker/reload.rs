@@ -154,22 +154,39 @@ fn an_invalid_change_is_refused_whole_shown_and_mended() {
     });
 }
 
+fn assignment(letter: char, number: usize) -> String {
+    format!(
+        "[[role_assignment]]\ntenant = \"contoso.example\"\nprincipal_id = \"{PRINCIPAL}\"\n\
+         role = \"{letter}-{number}\"\nscope = \"/apis/orders\"\n"
+    )
+}
+
 /// Two files that always change together, swapped as Kubernetes swaps a ConfigMap.
 fn swap(folder: &Path, number: usize) {
     let version = format!("..2026_{number}");
     std::fs::create_dir(folder.join(&version)).unwrap();
-    let assignment = |letter: char| {
-        format!(
-            "[[role_assignment]]\ntenant = \"contoso.example\"\nprincipal_id = \"{PRINCIPAL}\"\n\
-             role = \"{letter}-{number}\"\nscope = \"/apis/orders\"\n"
-        )
-    };
     for letter in ['a', 'b'] {
-        std::fs::write(folder.join(&version).join(format!("{letter}.toml")), assignment(letter)).unwrap();
+        let file = folder.join(&version).join(format!("{letter}.toml"));
+        std::fs::write(file, assignment(letter, number)).unwrap();
     }
     let beside = folder.join("..data_tmp");
     std::os::unix::fs::symlink(&version, &beside).unwrap();
     std::fs::rename(beside, folder.join("..data")).unwrap();
+}
+
+/// The names that the directory has, which lead to what was swapped in last.
+fn link(folder: &Path) {
+    for letter in ['a', 'b'] {
+        let name = format!("{letter}.toml");
+        std::os::unix::fs::symlink(Path::new("..data").join(&name), folder.join(&name)).unwrap();
+    }
+}
+
+/// A token has the roles of one generation.
+fn unmixed(claims: &serde_json::Value) {
+    let roles = claims["roles"].as_array().unwrap().iter();
+    let numbers: Vec<_> = roles.map(|role| role.as_str().unwrap()[2..].to_owned()).collect();
+    assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{claims}");
 }
 
 #[test]
@@ -183,13 +200,7 @@ fn a_thousand_swaps_under_traffic_fail_no_exchange_and_mix_no_generations() {
         world.live(RECORDS, &records).await;
         let generation = world.broker.generation();
         swap(&folder, 0);
-        for letter in ['a', 'b'] {
-            std::os::unix::fs::symlink(
-                format!("..data/{letter}.toml"),
-                folder.join(format!("{letter}.toml")),
-            )
-            .unwrap();
-        }
+        link(&folder);
         world.past(generation).await;
 
         let (world, done, granted) =
@@ -200,14 +211,7 @@ fn a_thousand_swaps_under_traffic_fail_no_exchange_and_mix_no_generations() {
                 let form = world.request().with("scope", &format!("{API}/.default"));
                 while !done.load(Ordering::Relaxed) {
                     let reply = form.send(&world).await;
-                    let claims = claims_of(reply.token());
-                    let numbers: Vec<_> = claims["roles"]
-                        .as_array()
-                        .unwrap()
-                        .iter()
-                        .map(|role| role.as_str().unwrap()[2..].to_owned())
-                        .collect();
-                    assert!(numbers.len() == 2 && numbers[0] == numbers[1], "{claims}");
+                    unmixed(&claims_of(reply.token()));
                     granted.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -240,6 +244,141 @@ fn claims_of(token: &str) -> serde_json::Value {
     use base64::Engine;
     let part = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// Goes on writing, every 50 ms, until it is dropped.
+struct Writer(tokio::task::JoinHandle<()>);
+
+impl Writer {
+    fn start(mut write: impl FnMut(usize) + Send + 'static) -> Self {
+        Self(tokio::spawn(async move {
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+            for number in 0.. {
+                pace.tick().await;
+                write(number);
+            }
+        }))
+    }
+
+    async fn stop(self) {
+        self.0.abort();
+        assert!(self.0.await.unwrap_err().is_cancelled());
+    }
+}
+
+const HELD: &str = "ficus_restless_files{state=\"held\"}";
+const REPLACED: &str = "ficus_restless_files{state=\"replaced\"}";
+
+fn off(records: &str) -> String {
+    records.replacen("name = \"id-deploy\"", "name = \"id-deploy\"\nenabled = false", 1)
+}
+
+#[test]
+fn a_file_that_is_written_all_the_time_is_shown_and_holds_no_kill_switch_back() {
+    world(|world| async move {
+        world.request().send(&world).await.token();
+        let restless = world.folder.path().join("etc/directory/restless.toml");
+        let (path, shown) = (restless.clone(), restless.display().to_string());
+        let writer = Writer::start(move |number| {
+            std::fs::write(&path, format!("# {}\n", "x".repeat(number % 50))).unwrap();
+        });
+        wait_for(|| restless.exists().then_some(())).await;
+        world.live(RECORDS, &off(&world.records())).await;
+        world.request().send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+        let text = world.told("never rests: it counts as it was read last, since 2").await;
+        assert!(text.contains(&format!("{shown} never rests")) && !text.contains("records.toml"), "{text}");
+        assert_eq!((world.metric(HELD).await, world.metric(REPLACED).await), (1.0, 0.0));
+
+        // In the configuration, too, and the way back.
+        world.live(RECORDS, &world.records()).await;
+        world.request().send(&world).await.token();
+        let (config, entry) = (world.config(), "allow_private_network = true");
+        world.live(CONFIG, &config.replacen(entry, &format!("{entry}\nenabled = false"), 1)).await;
+        world.request().send(&world).await.refused(401, "invalid_client", 700_211);
+        world.live(CONFIG, &config).await;
+
+        // What never rested goes live when it does.
+        writer.stop().await;
+        while world.ops("/readyz?verbose").await.1.contains("restless.toml") {}
+        assert_eq!((world.metric(HELD).await, world.metric(REPLACED).await), (0.0, 0.0));
+        let last = off(&world.records()).replacen("id-deploy", "id-other", 1);
+        world.live(RECORDS, &last).await;
+        world.request().send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+    });
+}
+
+#[test]
+fn a_configuration_that_is_written_all_the_time_holds_no_kill_switch_back() {
+    world(|world| async move {
+        let (path, text) = (world.folder.path().join(CONFIG), world.config());
+        let writer = Writer::start(move |number| {
+            // Cut off in front of the issuers, and whole.
+            let cut = if number % 2 == 0 { text.find("[[issuer]]").unwrap() } else { text.len() };
+            std::fs::write(&path, &text[..cut]).unwrap();
+        });
+        world.told("ficus.toml never rests").await;
+        world.request().send(&world).await.token();
+        world.live(RECORDS, &off(&world.records())).await;
+        world.request().send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+        writer.stop().await;
+    });
+}
+
+#[test]
+fn of_a_file_that_is_written_all_the_time_no_half_is_ever_live() {
+    world(|world| async move {
+        world.live(RECORDS, &off(&world.records())).await;
+        world.request().send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+        // Without its last key the record would be on again.
+        let (path, whole) = (world.folder.path().join(RECORDS), off(&world.records()));
+        let cut_off = whole.replacen("enabled = false", "", 1);
+        let writer = Writer::start(move |number| {
+            std::fs::write(&path, if number % 2 == 0 { &cut_off } else { &whole }).unwrap();
+        });
+        world.told("records.toml never rests").await;
+        // Others come and go, so that the directory is compiled again and again.
+        for number in 0..4 {
+            world.live("etc/directory/other.toml", &assignment('o', number)).await;
+            world.request().send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+        }
+        writer.stop().await;
+    });
+}
+
+#[test]
+fn files_that_are_swapped_all_the_time_are_live_late_and_never_mixed() {
+    world(|world| async move {
+        let folder = world.folder.path().join("etc/directory");
+        let records = world.records().replace(
+            "role = \"Orders.Read.All\"\nscope = \"/apis/orders\"",
+            "role = \"Other\"\nscope = \"/other\"",
+        );
+        world.live(RECORDS, &records).await;
+        let generation = world.broker.generation();
+        swap(&folder, 0);
+        link(&folder);
+        world.past(generation).await;
+        let swapped = folder.clone();
+        let writer = Writer::start(move |number| {
+            swap(&swapped, number + 1);
+            std::fs::remove_dir_all(swapped.join(format!("..2026_{number}"))).unwrap();
+        });
+        let form = world.request().with("scope", &format!("{API}/.default"));
+        for _ in 0..4 {
+            world.past(world.broker.generation()).await;
+            unmixed(&claims_of(form.send(&world).await.token()));
+        }
+        let text = world.told("is replaced all the time").await;
+        assert!(text.contains("a.toml is replaced") && text.contains("b.toml is replaced"), "{text}");
+        assert_eq!((world.metric(HELD).await, world.metric(REPLACED).await), (0.0, 2.0));
+        // So is a kill switch, in a file that is changed once.
+        let off = off(&records);
+        world.replace(RECORDS, &off);
+        while form.send(&world).await.status == 200 {}
+        form.send(&world).await.refused(401, "unauthorized_client", 7_000_112);
+        assert_eq!(world.metric("ficus_directory_reload_total{result=\"refused\"}").await, 0.0);
+        writer.stop().await;
+    });
 }
 
 #[test]

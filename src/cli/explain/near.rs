@@ -67,9 +67,9 @@ pub(super) fn text(findings: &Findings<'_>) -> String {
         None => "one more credential".to_owned(),
     };
     text.push_str(&format!("\nwhat would accept this token: {what}\n"));
-    for (tool, lines) in
-        [("TOML", proposal.toml()), ("az", proposal.az()), ("Terraform", proposal.terraform())]
-    {
+    let az = proposal.az().map(|lines| ("az", lines));
+    let proposed = [("TOML", proposal.toml())].into_iter().chain(az);
+    for (tool, lines) in proposed.chain([("Terraform", proposal.terraform())]) {
         text.push_str(&format!("  {tool}:\n"));
         lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
     }
@@ -103,7 +103,7 @@ fn proposal<'d>(findings: &Findings<'d>) -> Option<Proposal<'d>> {
     if findings.hearsay && !findings.near.as_ref().is_some_and(only_spells_the_issuer) {
         return None;
     }
-    Proposal::new(findings.near.as_ref()?, identity, findings.said.as_ref()?)
+    Proposal::cure(findings.near.as_ref()?, identity, findings.said.as_ref()?)
 }
 
 /// Whether all that is amiss is white space or a slash at an end of the issuer: then the record that would cure it trusts nobody

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::super::recipe::Recipe;
+use super::super::proposal::Proposal;
 use crate::client::assertion::Assertion;
 use crate::client::hint;
 use crate::client::plain;
@@ -36,15 +36,23 @@ pub(super) fn text(assertion: &Assertion) -> String {
         text.push_str("\nno credential can accept it: it needs an issuer, a subject and one audience\n");
         return text;
     };
-    let recipe = Recipe { issuer, subject, audience };
+    let proposal = match Proposal::anew([issuer, subject, audience]) {
+        Ok(proposal) => proposal,
+        Err(why) => {
+            let _ = writeln!(text, "\nno credential to be copied: {why}");
+            return text;
+        }
+    };
+    let az = proposal
+        .az()
+        .unwrap_or_else(|| "# none: az would take the value that begins with @ for a file\n".to_owned());
     let _ = write!(
         text,
         "\nthe credential that accepts it, in the directory below its [[identity]]:\n\n{}\n\
-         the same with az, for identity NAME in resource group GROUP:\n\n{}\n\
+         the same with az, for identity NAME in resource group GROUP:\n\n{az}\n\
          and with Terraform:\n\n{}",
-        recipe.toml(),
-        recipe.az(),
-        recipe.terraform(),
+        proposal.toml(),
+        proposal.terraform(),
     );
     text
 }

@@ -88,6 +88,12 @@ impl<'d> Case<'d, '_> {
             .find(fits)
     }
 
+    /// Whether the identity had a credential that the token would have fitted.
+    pub(super) fn fitted(&self) -> bool {
+        let asked = self.tenant.zip(self.identity).map(|(tenant, identity)| (tenant.id, identity.client_id));
+        asked.is_some_and(|asked| self.directory.past().fitted(asked, self.presented()))
+    }
+
     /// The identity whose object id was given as client id.
     pub(super) fn meant(&self) -> Option<&'d Identity> {
         self.tenant?.principal(Guid::parse(self.client)?)

@@ -148,6 +148,7 @@ causes! {
     TFormat "T-FORMAT" Look "what was sent is no plain JWT: look for quotes, `Bearer `, a cut end, or JSON around the token"
     TNoFic "T-NOFIC" Add "the identity has no enabled credential"
     TWrongClient "T-WRONGCLIENT" Look "this token is for another identity: the client id is wrong, or it is an object id"
+    TDup "T-DUP" Look "a credential that fits was there within the last day, and was removed or overwritten: where that was not meant, look who else writes the records"
     COff "C-OFF" Look "the credential that fits is disabled"
     COffIssuer "C-OFF-ISSUER" Look "the credential that fits names an issuer that is disabled"
     CObserved "C-OBSERVED" Look "the credential that fits is in observe mode and grants nothing: take mode = observe away when it is meant to count"

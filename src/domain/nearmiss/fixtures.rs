@@ -605,9 +605,57 @@ fn a_token_of_another_identity_is_told_from_a_near_miss() {
 }
 
 #[test]
+fn a_credential_that_was_overwritten_is_told_from_a_near_miss() {
+    let token = said([GH, MAIN, AUD]);
+    let with = |credentials: Vec<Credential>| directory(vec![identity(CLIENT, PRINCIPAL, credentials)]);
+    let dev = [GH, "repo:octo/app:ref:refs/heads/dev", AUD];
+    let (good, overwritten) = (|| with(crowd([GH, MAIN, AUD])), || with(crowd(dev)));
+    assert_eq!(verdict(&good(), &token), Ok(()));
+    assert_eq!(explained(&overwritten(), &token).cause, Cause::SGhBranch);
+    let now = overwritten().succeeding(&good(), NOW - 10);
+    let found = explained(&now, &token);
+    assert_eq!((found.cause, found.ranked[0].credential.name.as_str()), (Cause::TDup, "meant"));
+    // Another token that never fitted is a near miss still, and who decides has not changed.
+    let never = said([GH, "repo:octo/app:ref:refs/heads/de", AUD]);
+    assert_eq!(explained(&now, &never).cause, Cause::SGhBranch);
+    assert_eq!(now.digest(), overwritten().digest());
+    // Over further changes, for a day; not once it is back or disabled.
+    let later = |at| with(crowd([GH, "repo:octo/app:ref:refs/heads/x", AUD])).succeeding(&now, at);
+    assert_eq!(explained(&later(NOW), &token).cause, Cause::TDup);
+    assert_eq!(explained(&later(NOW + 2 * 24 * 3600), &token).cause, Cause::SGhBranch);
+    assert_eq!(explained(&later(NOW - 100), &token).cause, Cause::SGhBranch, "the clock was set back");
+    assert_eq!(verdict(&good().succeeding(&now, NOW), &token), Ok(()));
+    let off = Credential { state: CredentialState::Disabled, ..credential("meant", [GH, MAIN, AUD]) };
+    assert_eq!(explained(&with(vec![off]).succeeding(&now, NOW), &token).cause, Cause::COff);
+    let theirs = identity(OTHER_CLIENT, OTHER_PRINCIPAL, vec![credential("theirs", [GH, MAIN, AUD])]);
+    let moved = directory(vec![identity(CLIENT, PRINCIPAL, crowd(dev)), theirs]).succeeding(&now, NOW);
+    let found = explained(&moved, &token);
+    assert_eq!((found.cause, found.elsewhere.is_some()), (Cause::TDup, true), "who has it now is told, too");
+    // One that never counted has not been lost.
+    let off = Credential { state: CredentialState::Disabled, ..credential("meant", [GH, MAIN, AUD]) };
+    let never_counted = overwritten().succeeding(&with(vec![off]), NOW);
+    assert_eq!(explained(&never_counted, &token).cause, Cause::SGhBranch);
+}
+
+#[test]
+fn of_what_is_gone_the_newest_thousand_are_known() {
+    let numbered = |n: usize| credential("c", [GH, &format!("repo:octo/app:ref:refs/heads/{n}"), AUD]);
+    let with = |n| directory(vec![identity(CLIENT, PRINCIPAL, vec![numbered(n)])]);
+    let mut now = with(0);
+    for n in 1..=1001 {
+        now = with(n).succeeding(&now, NOW);
+    }
+    let cause =
+        |n: usize| explained(&now, &said([GH, &format!("repo:octo/app:ref:refs/heads/{n}"), AUD])).cause;
+    assert_eq!([0, 1, 1000].map(cause), [Cause::SGhBranch, Cause::TDup, Cause::TDup]);
+}
+
+/// All of the project's catalogue but T-PROPAG, a credential that is not live yet: what decides is one snapshot, in which
+/// nothing of it can be seen. `ficus wait` tells it from outside.
+#[test]
 fn every_cause_has_a_fixture() {
     let elsewhere = "I-UNREACH I-DOCMISMATCH A-MULTI A-SEVERAL T-EXPIRED T-FUTURE T-LONG T-KID T-SIG T-ALG T-FORMAT \
-                     T-NOFIC T-WRONGCLIENT C-OFF C-OFF-ISSUER C-OBSERVED";
+                     T-NOFIC T-WRONGCLIENT T-DUP C-OFF C-OFF-ISSUER C-OBSERVED";
     let with: BTreeSet<_> = rows().map(|(id, ..)| *id).chain(elsewhere.split(' ')).collect();
     let all: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.id()).collect();
     assert_eq!(with, all);

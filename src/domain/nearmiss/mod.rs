@@ -146,6 +146,10 @@ fn cause(
         },
         _ => {}
     }
+    // Whatever is near now: this very token was good for this very client.
+    if case.fitted() {
+        return (Cause::TDup, None);
+    }
     if fits_elsewhere {
         return (Cause::TWrongClient, None);
     }
