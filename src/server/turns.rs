@@ -13,12 +13,15 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+/// Turns for each processor. Who has one waits behind all that is to be read: with few of them a flood of requests for documents
+/// would let few exchanges through between two readings, with many those who are to be turned away would wait for them.
+const EACH: usize = 16;
 /// As few may wait however long it takes: that is a pause of the machine, which passes, and no want of processors.
 const FEW: u64 = 32;
 /// Of the estimate, the part that each new measurement makes up is one in this many.
 const SMOOTHING: u64 = 8;
 
-/// All turns: two for each processor. Taking one that is free, and giving it back, waits for nobody.
+/// All turns. Taking one that is free, and giving it back, waits for nobody.
 pub struct Turns {
     free: Semaphore,
     waiting: AtomicU64,
@@ -30,8 +33,7 @@ pub struct Turns {
 impl Turns {
     /// Where nobody should wait longer than this.
     pub fn new(longest: Duration) -> Self {
-        // Two for each worker: one computes while the next, woken already, waits behind what is to be read.
-        Self::of(2 * available_parallelism().map_or(1, usize::from), longest)
+        Self::of(EACH * available_parallelism().map_or(1, usize::from), longest)
     }
 
     fn of(turns: usize, longest: Duration) -> Self {
