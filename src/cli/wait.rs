@@ -105,8 +105,10 @@ struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Whoever has refused a change serves it only in part: what the digest does not name, such as an issuer's keys in a file,
+    /// may be in what was refused.
     fn serves(&self, answer: &Answer) -> bool {
-        matches!(answer, Answer::Serves(serving) if serving.digest == self.digest)
+        matches!(answer, Answer::Serves(serving) if serving.digest == self.digest && !serving.refuses())
     }
 
     fn all_serve(&self) -> bool {
@@ -129,7 +131,11 @@ impl Outcome<'_> {
         match answer {
             Answer::Silent(why) => output::error(&format!("{replica}: {why}")),
             Answer::Serves(Serving { digest, generation, notes }) => {
-                let what = if *digest == self.digest { "serves it" } else { "still serves another" };
+                let what = match *digest == self.digest {
+                    true if self.serves(answer) => "serves it",
+                    true => "serves it, but has refused a change",
+                    false => "still serves another",
+                };
                 output::error(&format!("{replica}: {what}: {digest}, generation {generation}"));
                 notes.iter().for_each(|note| output::error(&format!("  {note}")));
             }

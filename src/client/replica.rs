@@ -82,6 +82,13 @@ pub struct Serving {
     pub notes: Vec<String>,
 }
 
+impl Serving {
+    /// Whether it says that some change was refused.
+    pub fn refuses(&self) -> bool {
+        self.notes.iter().any(|note| note.starts_with("refused "))
+    }
+}
+
 /// Asks replicas. A proxy is none of them, so none is used.
 pub struct Replicas {
     tls: ClientConfig,
