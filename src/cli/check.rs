@@ -18,6 +18,8 @@ use crate::directory::files::Tree;
 use crate::document::Problems;
 use crate::domain::credential::CredentialState;
 use crate::domain::directory::Directory;
+use crate::domain::expectation::{Expectation, Judge};
+use crate::domain::ids::Guid;
 use crate::net::TlsSettings;
 
 #[derive(Args)]
@@ -72,14 +74,20 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
         output::print(&if args.json { format!("{:#}\n", found.json()) } else { found.text() });
         return Ok(());
     }
-    output::print(&summary(&directory, config.expectations(tree.contents()).len()));
+    output::print(&summary(&directory, &config.expectations(tree.contents())));
     Ok(())
 }
 
-fn summary(directory: &Directory, expectations: usize) -> String {
+fn summary(directory: &Directory, expectations: &[(Guid, &Expectation)]) -> String {
     let found = directory.inventory();
+    let judge = Judge::new(directory);
+    let holds = |(tenant, expectation): &&(Guid, &Expectation)| {
+        let tenant = directory.tenant(&tenant.to_string());
+        tenant.is_ok_and(|tenant| judge.check(tenant, expectation).is_ok())
+    };
+    let held = expectations.iter().filter(holds).count();
     format!(
-        "ok: {}, {}, {}, {}, {}\ndigest {}\n{}{}",
+        "ok: {}, {}, {}, {}, {}\ndigest {}\n{}{}{}",
         count(found.tenants, "tenant"),
         match found.identities {
             1 => "1 identity".to_owned(),
@@ -89,10 +97,16 @@ fn summary(directory: &Directory, expectations: usize) -> String {
         count(found.resources, "resource"),
         count(found.role_assignments, "role assignment"),
         directory.digest(),
-        match expectations {
+        match held {
             0 => String::new(),
             1 => "1 expectation holds\n".to_owned(),
             n => format!("{n} expectations hold\n"),
+        },
+        // All others have broken the command.
+        match expectations.len() - held {
+            0 => String::new(),
+            1 => "1 expectation is suspended\n".to_owned(),
+            n => format!("{n} expectations are suspended\n"),
         },
         observed(directory),
     )
