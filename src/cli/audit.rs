@@ -19,6 +19,7 @@ use super::{ConfigArgs, Failure, output, runtime};
 use crate::audit::reading::{Filter, Fit, Line, Reading, Top};
 use crate::clock::Clock;
 use arguments::{FilterArgs, TopField};
+pub(super) use arguments::{Moment, moment};
 use show::{Format, Show};
 
 const SHOWN: &str = "What is shown";

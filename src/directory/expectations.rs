@@ -60,7 +60,8 @@ fn outcome(reader: &mut Reader<'_>) -> Option<(&'static str, Outcome)> {
     }
 }
 
-/// Notes every expectation that does not hold. There may be thousands, and the change waits for them.
+/// Notes every expectation that does not hold: as a warning where something is switched off, since no expectation may hold back
+/// a kill switch. There may be thousands, and the change waits for them.
 pub(super) fn check(expected: Vec<(Guid, &Placed)>, directory: &Directory, problems: &Problems) {
     if expected.is_empty() {
         return;
@@ -72,7 +73,13 @@ pub(super) fn check(expected: Vec<(Guid, &Placed)>, directory: &Directory, probl
     });
     for (placed, unmet) in judged.into_iter().flatten() {
         let spot = if unmet.identity { &placed.identity } else { &placed.outcome };
-        spot.problem(problems, unmet.message, &unmet.hint);
+        match unmet.switched_off {
+            None => spot.problem(problems, unmet.message, &unmet.hint),
+            Some(switch) => {
+                let message = format!("{}; it is suspended while {switch} is disabled", unmet.message);
+                spot.warning(problems, message, "it is judged again once that is enabled");
+            }
+        }
     }
 }
 
@@ -80,6 +87,7 @@ pub(super) fn check(expected: Vec<(Guid, &Placed)>, directory: &Directory, probl
 mod tests {
     use super::super::{Content, Surroundings, TenantEntry, compile};
     use super::*;
+    use crate::domain::policy::IssuerPolicy;
 
     const RECORDS: &str = "[[identity]]\nname = \"id-a\"\nkind = \"application\"\n\
         client_id = \"00000001-0000-4000-8000-000000000000\"\nprincipal_id = \"00000001-0000-4000-8000-000000000001\"\n\
@@ -93,13 +101,23 @@ mod tests {
 
     /// The problems of the records with one expectation, which begins in line 20.
     fn problems(expectation: &str) -> Vec<String> {
+        of_records((RECORDS, true), expectation)
+    }
+
+    /// The same of other records, whose issuer may be switched off.
+    fn of_records((records, issuer): (&str, bool), expectation: &str) -> Vec<String> {
         let id = Guid::parse("11111111-1111-1111-1111-111111111111").unwrap();
         let tenants = vec![TenantEntry::standard(id, None, "https://sts.example")];
-        let around = Surroundings { tenants, ..Surroundings::default() };
+        let policies = vec![IssuerPolicy { enabled: issuer, ..IssuerPolicy::standard("https://i.example") }];
+        let around = Surroundings { tenants, policies, ..Surroundings::default() };
         let found = Problems::default();
-        let content = Content::read("d.toml", &format!("{RECORDS}[[expect]]\n{expectation}\n"));
+        let content = Content::read("d.toml", &format!("{records}[[expect]]\n{expectation}\n"));
         compile([&content], &around, &found);
         found.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    fn judged(records: (&str, bool), claims: &str, outcome: &str) -> Vec<String> {
+        of_records(records, &format!("identity = \"id-a\"\n{claims}\n{outcome}"))
     }
 
     /// The same for `id-a`, with these claims and what is expected of them.
@@ -151,6 +169,54 @@ mod tests {
             let found = of(claims, outcome);
             let expected = format!("d.toml:{said}");
             assert!(found.len() == 1 && found[0].starts_with(&expected), "{expected}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_suspends_what_it_may_have_broken_and_nothing_else() {
+        let off =
+            |records: &str, after: &str| records.replacen(after, &format!("{after}enabled = false\n"), 1);
+        let principal = "principal_id = \"00000001-0000-4000-8000-000000000001\"\n";
+        let (main, tried) = ("subject = \"main\"\n", "subject = \"tried\"\n");
+        let other = "[[identity]]\nname = \"id-b\"\nkind = \"application\"\n\
+            client_id = \"00000003-0000-4000-8000-000000000000\"\nprincipal_id = \"00000003-0000-4000-8000-000000000001\"\n\
+            [[identity.federated_credential]]\nname = \"other\"\nissuer = \"https://i.example\"\nsubject = \"b\"\n";
+        let sound = format!("{RECORDS}{other}");
+        let b = &CLAIMS.replace("\"main\"", "\"b\"");
+        let mein = &CLAIMS.replace("\"main\"", "\"mein\"");
+        for (records, issuer, claims, outcome, switch) in [
+            (off(&sound, principal), true, CLAIMS, "allow = \"main\"", "identity \"id-a\""),
+            (off(&sound, main), true, CLAIMS, "allow = \"main\"", "credential \"main\" of \"id-a\""),
+            (sound.clone(), false, CLAIMS, "allow = \"main\"", "issuer \"https://i.example\""),
+            // Refused all the same, for another reason than before.
+            (off(&sound, principal), true, mein, "deny = \"S-OTHER\"", "identity \"id-a\""),
+            (off(&sound, main), true, mein, "deny = \"700213\"", "credential \"main\" of \"id-a\""),
+            (sound.clone(), false, mein, "deny = \"subject_unmatched\"", "issuer \"https://i.example\""),
+            (
+                off(&sound, "subject = \"b\"\n"),
+                true,
+                b,
+                "deny = \"T-WRONGCLIENT\"",
+                "credential \"other\" of \"id-b\"",
+            ),
+        ] {
+            let sound = judged((&sound, true), claims, outcome);
+            assert!(sound.is_empty(), "{sound:#?}");
+            let found = judged((&records, issuer), claims, outcome);
+            let said = format!("; it is suspended while {switch} is disabled (hint: ");
+            assert!(found.len() == 1 && found[0].contains(": warning: "), "{switch}: {found:#?}");
+            assert!(found[0].contains(&said), "{switch}: {found:#?}");
+        }
+        // What is off is not what breaks it.
+        for (records, claims, outcome) in [
+            (off(&sound, tried), mein.as_str(), "allow = \"main\""),
+            (off(&sound, tried), CLAIMS, "deny = \"700213\""),
+            (off(&sound, main), CLAIMS, "allow = \"gone\""),
+            (sound.replace(main, &format!("{main}mode = \"observe\"\n")), CLAIMS, "allow = \"main\""),
+            (off(&sound, "subject = \"b\"\n"), mein.as_str(), "deny = \"T-WRONGCLIENT\""),
+        ] {
+            let found = judged((&records, true), claims, outcome);
+            assert!(found.len() == 1 && !found[0].contains("warning"), "{found:#?}");
         }
     }
 

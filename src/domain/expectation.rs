@@ -1,7 +1,9 @@
 //! What somebody has written down of a token: whom it must get something by, or why it must get nothing.
 
 use std::collections::HashMap;
+use std::fmt::{self, Display};
 
+use super::credential::{Credential, CredentialState, Identity};
 use super::directory::Directory;
 use super::ids::Guid;
 use super::nearmiss::{Cause, NearMiss};
@@ -112,6 +114,46 @@ pub struct Unmet {
     pub message: String,
     /// What may be the matter; may be empty.
     pub hint: String,
+    /// What is switched off, where that may be why: it holds back no change then.
+    pub switched_off: Option<Switch>,
+}
+
+/// Something that is switched off by `enabled = false`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switch {
+    /// By name.
+    Identity(String),
+    /// By the names of identity and credential.
+    Credential(String, String),
+    /// By its URL.
+    Issuer(String),
+}
+
+impl Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(name) => write!(f, "identity {name:?}"),
+            Self::Credential(identity, name) => write!(f, "credential {name:?} of {identity:?}"),
+            Self::Issuer(url) => write!(f, "issuer {url:?}"),
+        }
+    }
+}
+
+impl Switch {
+    /// What switches an identity off, or one of those of its credentials that are looked at.
+    fn off(identity: &Identity, looked_at: impl Fn(&Credential) -> bool) -> Option<Self> {
+        if !identity.enabled {
+            return Some(Self::Identity(identity.name.clone()));
+        }
+        let mut credentials = identity.credentials.iter().filter(|credential| looked_at(credential));
+        credentials.find_map(|credential| match credential.state {
+            CredentialState::Disabled => {
+                Some(Self::Credential(identity.name.clone(), credential.name.clone()))
+            }
+            CredentialState::IssuerDisabled => Some(Self::Issuer(credential.issuer.to_string())),
+            CredentialState::Enabled | CredentialState::Observed => None,
+        })
+    }
 }
 
 /// Holds expectations against one directory.
@@ -144,16 +186,18 @@ impl<'d> Judge<'d> {
             [] => (format!("no identity of the tenant is called {name:?}"), "by its name or client id"),
             _ => (format!("{} identities are called {name:?}", found.len()), "name one by its client id"),
         };
-        Err(Unmet { identity: true, message, hint: hint.to_owned() })
+        Err(Unmet { identity: true, message, hint: hint.to_owned(), switched_off: None })
     }
 
     /// Whether an expectation holds in its tenant.
     pub fn check(&self, tenant: &Tenant, expectation: &Expectation) -> Result<(), Unmet> {
         let Expectation { identity, claims, target, outcome } = expectation;
-        let client = self.client(tenant.id, identity)?.to_string();
-        let id = tenant.id.to_string();
-        let question = Question { tenant: &id, client: &client, claims, target: target.as_ref() };
-        let (message, hint) = match (question.verdict(self.directory), outcome) {
+        let client = self.client(tenant.id, identity)?;
+        let (id, asked) = (tenant.id.to_string(), client.to_string());
+        let question = Question { tenant: &id, client: &asked, claims, target: target.as_ref() };
+        let verdict = question.verdict(self.directory);
+        let granted = verdict.is_ok();
+        let (message, hint) = match (verdict, outcome) {
             (Ok(credential), Outcome::Allow(name)) if credential.name == *name => return Ok(()),
             (Ok(credential), Outcome::Allow(name)) => {
                 (format!("expected {name:?} to grant, but {:?} does", credential.name), String::new())
@@ -173,8 +217,32 @@ impl<'d> Judge<'d> {
                 }
             }
         };
-        Err(Unmet { identity: false, message, hint })
+        let switched_off = match outcome {
+            // No switch makes a grant, so none is held back by telling of it.
+            Outcome::Deny(_) if granted => None,
+            _ => switched_off((tenant, client), expectation),
+        };
+        Err(Unmet { identity: false, message, hint, switched_off })
     }
+}
+
+/// What is switched off and may be why an expectation does not hold: of a grant the credential that is named; of a refusal, which
+/// is one all the same, whatever may have changed its reason.
+fn switched_off((tenant, client): (&Tenant, Guid), expectation: &Expectation) -> Option<Switch> {
+    let Expectation { claims, outcome, .. } = expectation;
+    let asked = tenant.client(client).and_then(|identity| match outcome {
+        Outcome::Allow(name) => Switch::off(identity, |credential| credential.name == *name),
+        Outcome::Deny(_) => Switch::off(identity, |_| true),
+    });
+    // The one cause that is about other identities.
+    let elsewhere = || {
+        let subject =
+            claims.subject().filter(|_| *outcome == Outcome::Deny(Denial::Cause(Cause::TWrongClient)))?;
+        let issuer = claims.issuer();
+        let fits = |one: &Credential| *one.issuer == *issuer && one.subject == subject;
+        tenant.vouched_for(issuer, &subject).find_map(|identity| Switch::off(identity, fits))
+    };
+    asked.or_else(elsewhere)
 }
 
 fn refused(refusal: &Refusal, near: Option<&NearMiss<'_>>) -> (String, String) {

@@ -45,6 +45,16 @@ impl Claims {
         Self::new(claims.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     }
 
+    /// `iss`; empty without one.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`, if it is a text.
+    pub(super) fn subject(&self) -> Option<String> {
+        self.json()["sub"].as_str().map(str::to_owned)
+    }
+
     /// The claims, without those of times.
     pub fn json(&self) -> Value {
         let mut claims: Map<String, Value> = serde_json::from_str(&self.json).unwrap_or_default();

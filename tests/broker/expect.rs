@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const ROLELESS: &str = "aaaaaaaa-0004-4a00-8000-000000000004";
+const OFF: &str = "aaaaaaaa-0002-4a00-8000-000000000002";
 const FILE: &str = "etc/directory/expect.toml";
 
 fn expectation(client: &str, claims: &Value, resource: &str, outcome: &str) -> String {
@@ -64,7 +65,7 @@ fn what_is_expected_of_claims_is_what_a_signed_token_with_them_gets() {
             whole["iat"] = honest["iat"].clone();
             whole["exp"] = json!(honest["iat"].as_i64().unwrap() + 300);
             let token = world.sign(&header, &whole);
-            for client in [CLIENT, ROLELESS, "aaaaaaaa-0002-4a00-8000-000000000002", TENANT] {
+            for client in [CLIENT, ROLELESS, OFF, TENANT] {
                 for resource in [VAULT, API, "https://unknown.example"] {
                     let form =
                         token_request(&token, &format!("{resource}/.default")).with("client_id", client);
@@ -86,7 +87,10 @@ fn what_is_expected_of_claims_is_what_a_signed_token_with_them_gets() {
                     held.extend(told.iter().map(|outcome| write(outcome)));
                     let opposite =
                         if reply.status == 200 { "deny = \"700213\"" } else { "allow = \"main-branch\"" };
-                    broken.push(write(opposite));
+                    // What is expected of an identity that is switched off is suspended.
+                    if client != OFF {
+                        broken.push(write(opposite));
+                    }
                 }
             }
         }
@@ -148,17 +152,70 @@ fn a_change_that_breaks_an_expectation_is_refused_and_the_last_good_state_serves
 }
 
 #[test]
+fn no_switch_waits_for_an_expectation_and_what_is_really_broken_still_does() {
+    own(Plan::default(), |world| async move {
+        let (records, config) = ("etc/directory/records.toml", "etc/ficus.toml");
+        let (good, settings) = (world.records(), std::fs::read_to_string(world.folder.path().join(config)));
+        let settings = settings.unwrap();
+        let after = |text: &str, line: &str| text.replacen(line, &format!("{line}enabled = false\n"), 1);
+        let subject = |branch: &str| format!("repo:my--org/payments-service:ref:refs/heads/{branch}");
+        let claims =
+            json!({ "iss": world.emulator.github().issuer(), "sub": subject("dev"), "aud": AUDIENCE });
+        let denied = expectation("id-deploy", &claims, "", "deny = \"S-GH-BRANCH\"");
+        let both = format!("{}{denied}", expected(&world, &format!("resource = \"{VAULT}\"")));
+        assert_eq!(judged(&world, &both), [""; 0]);
+        let identity = after(&good, &format!("principal_id = \"{PRINCIPAL}\"\n"));
+        let credential = after(&good, &format!("subject = \"{}\"\n", subject("main")));
+        let issuer = after(&settings, "allow_private_network = true\n");
+        for (file, off, error, code, told) in [
+            (records, &identity, "unauthorized_client", 7_000_112, "identity \"id-deploy\""),
+            (records, &credential, "invalid_client", 700_213, "credential \"main-branch\" of \"id-deploy\""),
+            (config, &issuer, "invalid_client", 700_211, "issuer \"https://"),
+        ] {
+            let on = if file == records { &good } else { &settings };
+            world.request().send(&world).await.token();
+            world.live(file, off).await;
+            world.request().send(&world).await.refused(401, error, code);
+            let (code, out, err) = run(&world, "check");
+            let line = "expect.toml:6: warning: expect[0].allow: it is refused: ";
+            let said = format!("; it is suspended while {told}");
+            assert!(code == 0 && err.contains(line) && err.contains(&said), "{code} {out}{err}");
+            assert!(out.contains(" suspended\n"), "{out}");
+            world.live(file, on).await;
+        }
+        assert!(run(&world, "check").1.ends_with("\n2 expectations hold\n"));
+        // The same expectations, and what no switch has done: also beside a switch that is off elsewhere.
+        let generation = world.broker.generation();
+        let off = good.replacen("name = \"once\"\n", "name = \"once\"\nenabled = false\n", 1);
+        for (broken, said) in [
+            (good.replacen("main-branch", "other-name", 1), "expected \"main-branch\" to grant, but"),
+            (
+                off.replacen(&subject("main"), &subject("dev"), 1),
+                "expected a refusal, but \"main-branch\" grants",
+            ),
+        ] {
+            world.replace(records, &broken);
+            world.told(said).await;
+            world.request().send(&world).await.token();
+        }
+        assert_eq!(world.broker.generation(), generation);
+    });
+}
+
+fn run(world: &World, command: &str) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ficus"))
+        .arg(command)
+        .env("FICUS_CONFIG", world.folder.path().join("etc/ficus.toml"))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
 fn check_counts_those_that_hold_and_serve_refuses_to_start_with_one_that_does_not() {
     own(Plan::default(), |world| async move {
-        let run = |command: &str| {
-            let output = Command::new(env!("CARGO_BIN_EXE_ficus"))
-                .arg(command)
-                .env("FICUS_CONFIG", world.folder.path().join("etc/ficus.toml"))
-                .output()
-                .unwrap();
-            let text = |bytes| String::from_utf8(bytes).unwrap();
-            (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-        };
+        let run = |command: &str| run(&world, command);
         assert!(!run("check").1.contains("expectation"));
         let one = expected(&world, "");
         assert_eq!(judged(&world, &one), [""; 0]);

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::TENANT;
+use crate::support::*;
 
 const TAGS: &str = "tags = { owner = \"team\", workload = \"app\" }\n";
 const VAULT: &str =
@@ -71,7 +71,8 @@ fn found(records: &str, issuer: &str) -> (Value, String) {
 fn rows(records: &str, issuer: &str) -> Vec<[String; 3]> {
     let (report, text) = found(records, issuer);
     let kinds = report.as_object().unwrap().iter();
-    let rows = kinds.flat_map(|(kind, list)| list.as_array().unwrap().iter().map(move |one| (kind, one)));
+    let lists = kinds.filter_map(|(kind, list)| Some((kind, list.as_array()?)));
+    let rows = lists.flat_map(|(kind, list)| list.iter().map(move |one| (kind, one)));
     let part = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
     let rows: Vec<_> =
         rows.map(|(kind, one)| [kind.clone(), part(one, "name"), part(one, "details")]).collect();
@@ -86,9 +87,14 @@ fn rows(records: &str, issuer: &str) -> Vec<[String; 3]> {
 fn each_finding_comes_of_what_it_is_about() {
     let sound = sound();
     let (report, text) = found(&sound, "");
-    assert_eq!(text, "nothing to report\n");
-    assert_eq!(report.as_object().unwrap().len(), 12);
-    assert!(report.as_object().unwrap().values().all(|list| *list == json!([])), "{report}");
+    assert!(text.starts_with("nothing to report\nunused_credentials: can't be told: /"), "{text}");
+    let mut kinds = report.as_object().unwrap().clone();
+    assert_eq!(kinds.remove("unused_credentials"), Some(Value::Null));
+    assert!(
+        kinds.remove("audit_log").unwrap()["unknown"].as_str().unwrap().contains("there is no such file")
+    );
+    assert_eq!(kinds.len(), 12);
+    assert!(kinds.values().all(|list| *list == json!([])), "{report}");
 
     let many = |count: usize| {
         let list: String = (1..=count).map(|number| credential(number, "")).collect();
@@ -196,4 +202,113 @@ fn each_finding_comes_of_what_it_is_about() {
         found.sort();
         assert_eq!(found, expected, "{records}");
     }
+}
+
+/// Names and details of one kind in the report on a world's directory, the whole report, and what it says to people.
+fn reported(world: &World, kind: &str, more: &[&str]) -> (Vec<(String, String)>, Value, String) {
+    let run = |last: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ficus"))
+            .args(["check", "--report"])
+            .args(more)
+            .args(last)
+            .env("FICUS_CONFIG", world.folder.path().join("etc/ficus.toml"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let report: Value = serde_json::from_str(&run(&["--json"])).unwrap();
+    let part = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
+    let list = report[kind].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = list.iter().map(|one| (part(one, "name"), part(one, "details"))).collect();
+    (rows, report, run(&[]))
+}
+
+/// Two credentials that count, of which tokens fit both, and one in observe mode.
+fn three() -> String {
+    let subject = |name: &str, environment: &str, more: &str| {
+        format!(
+            "[[identity.federated_credential]]\nname = \"{name}\"\nissuer = \"{{issuer}}\"\n\
+             subject = \"repo:my--org/payments-service:{environment}\"\n{more}"
+        )
+    };
+    let credentials = [
+        subject("used", "ref:refs/heads/main", ""),
+        subject("rare", "environment:rare", ""),
+        subject("tried", "environment:tried", "mode = \"observe\"\n"),
+        subject("off", "environment:off", "enabled = false\n"),
+    ];
+    let identity = identity(1, TAGS).replace("[[identity]]", &format!("[[identity]]\ntenant = \"{TENANT}\""));
+    let tenant = |text: &str, table: &str| text.replace(table, &format!("{table}\ntenant = \"{TENANT}\""));
+    let resource = resource("vault", 1, VAULT);
+    [
+        identity,
+        credentials.concat(),
+        tenant(&role(1, VAULT), "[[role_assignment]]"),
+        tenant(&resource, "[[resource]]"),
+    ]
+    .concat()
+}
+
+#[test]
+fn what_no_grant_of_the_whole_log_names_is_unused() {
+    own(Plan { directory: three(), ..Plan::default() }, |world| async move {
+        let (header, claims) = world.honest();
+        let token = |place: &str| {
+            let mut claims = claims.clone();
+            claims["sub"] = json!(format!("repo:my--org/payments-service:{place}"));
+            let client = "00000001-0000-4000-8000-000000000000";
+            token_request(&world.sign(&header, &claims), "api://vault/.default").with("client_id", client)
+        };
+        let unused = |more: &[&str]| reported(&world, "unused_credentials", more);
+        assert!(unused(&[]).2.contains("unused_credentials: can't be told: the audit log has no record\n"));
+        // A refusal uses nothing, whatever it is near to.
+        let reply = token("environment:other").send(&world).await;
+        reply.refused(401, "invalid_client", 700_213);
+        world.record(&reply.trace()).await;
+        let row = |name: &str, details: &str| (name.to_owned(), details.to_owned());
+        assert_eq!(unused(&[]).0, [row("id-1/rare", ""), row("id-1/used", "")]);
+        for _ in 0..2 {
+            let reply = token("environment:tried").send(&world).await;
+            reply.refused(401, "invalid_client", 700_213);
+            world.record(&reply.trace()).await;
+        }
+        token("ref:refs/heads/main").send(&world).await.token();
+        let (rows, report, text) = unused(&[]);
+        assert_eq!(rows, [row("id-1/rare", "")], "{text}");
+        assert!(text.contains("by the audit log from ") && text.contains("proves nothing"), "{text}");
+        assert_eq!(
+            (&report["audit_log"]["seconds"], &report["audit_log"]["unknown"]),
+            (&json!(0), &Value::Null)
+        );
+        let observed = reported(&world, "observed_credentials", &[]).0;
+        assert_eq!(observed, [row("id-1/tried", "matched 2 times")]);
+
+        // What was set aside counts, until it is too long ago.
+        let data = world.folder.path().join("data");
+        let log = fs::read_to_string(data.join("audit.jsonl")).unwrap();
+        let old = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line["createdDateTime"] = json!("2001-02-03T04:05:06Z");
+            format!("{line}\n")
+        };
+        let granted = log.lines().rfind(|line| line.contains("\"granted\"")).unwrap();
+        let rare = old(granted).replace("\"used\"", "\"rare\"");
+        let aside = data.join("older.jsonl");
+        fs::write(&aside, &rare).unwrap();
+        let files = ["--audit-log", aside.to_str().unwrap(), "--audit-log", data.to_str().unwrap()];
+        let files = [files[0], files[1], files[2], &format!("{}/audit.jsonl", files[3])];
+        let (rows, report, _) = unused(&files);
+        assert_eq!((rows, &report["audit_log"]["first"]), (vec![], &json!("2001-02-03T04:05:06Z")));
+        let since = [&files[..], &["--since", "2001-02-04"]].concat();
+        let (rows, report, _) = unused(&since);
+        assert_eq!(rows, [row("id-1/rare", "")]);
+        assert_eq!(report["audit_log"]["first"], "2001-02-04T00:00:00Z");
+        // Another tenant's, or another identity's, of the same name.
+        for (own, other) in [(TENANT, OTHER_TENANT), ("00000001-0000-4000-8000-000000000001", PRINCIPAL)] {
+            assert!(rare.contains(own));
+            fs::write(&aside, rare.replace(own, other)).unwrap();
+            assert_eq!(unused(&files).0, [row("id-1/rare", "")], "{own}");
+        }
+    });
 }

@@ -128,13 +128,13 @@ impl From<TopField> for Field {
 
 /// A point in time, or how far it is from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
+pub(in crate::cli) enum Moment {
     At(UnixTime),
     Ago(u64),
 }
 
 impl Moment {
-    fn resolve(self, now: UnixTime) -> UnixTime {
+    pub(in crate::cli) fn resolve(self, now: UnixTime) -> UnixTime {
         match self {
             Self::At(time) => time,
             Self::Ago(seconds) => now.saturating_sub(i64::try_from(seconds).unwrap_or(i64::MAX)),
@@ -142,7 +142,7 @@ impl Moment {
     }
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(in crate::cli) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(Moment::At(time.unix_timestamp()));
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::output::plain;
 use super::count;
 use super::records::shown;
+use super::uses::{self, Told, Uses};
 use crate::domain::credential::{Credential, CredentialState, Identity};
 use crate::domain::directory::Directory;
 use crate::domain::ids::Guid;
@@ -18,8 +19,11 @@ const MANY: usize = 15;
 /// Tags that tell whom to ask.
 const TAGS: [&str; 2] = ["owner", "workload"];
 
+/// The kind of findings that needs the audit log.
+const UNUSED: &str = "unused_credentials";
+
 /// The kinds of findings, with what each means.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("near_limit", "identities near the limit of 20 credentials"),
     ("duplicate_credentials", "one token fits several identities: issuer, subject and audience are equal"),
     ("wide_role_assignments", "roles above any single resource of the tenant"),
@@ -29,6 +33,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("without_credentials", "identities without a credential that counts"),
     ("unassigned_resources", "resources that no identity has a role at, and that demand one"),
     ("unnamed_issuers", "[[issuer]] entries that no credential that counts names"),
+    (UNUSED, "credentials that count and that no grant of the audit log names"),
     ("observed_credentials", "credentials in observe mode, which grant nothing"),
     ("disabled_credentials", "credentials that are switched off, or whose issuer is"),
     ("disabled_identities", "identities that are switched off"),
@@ -43,7 +48,10 @@ struct Scope<'d> {
 }
 
 /// What was found, by kind.
-pub(super) struct Report(BTreeMap<&'static str, Vec<Finding>>);
+pub(super) struct Report<'d> {
+    found: BTreeMap<&'static str, Vec<Finding>>,
+    uses: Told<'d>,
+}
 
 /// One line: whose record it is, which one, and what of it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -53,10 +61,10 @@ struct Finding {
     what: String,
 }
 
-impl Report {
+impl<'d> Report<'d> {
     /// Looks through all records.
-    pub(super) fn of(directory: &Directory) -> Self {
-        let mut report = Self(BTreeMap::new());
+    pub(super) fn of(directory: &Directory, uses: Told<'d>) -> Self {
+        let mut report = Self { found: BTreeMap::new(), uses };
         for tenant in directory.tenants() {
             let holders = tenant.assignments().map(|assignment| assignment.principal_id).collect();
             let scope = Scope { tenant, name: shown(tenant), holders };
@@ -70,12 +78,12 @@ impl Report {
             let what = if policy.enabled { "" } else { "disabled" };
             report.add("unnamed_issuers", String::new(), &policy.issuer, what.to_owned());
         }
-        report.0.values_mut().for_each(|found| found.sort_unstable());
+        report.found.values_mut().for_each(|found| found.sort_unstable());
         report
     }
 
     fn add(&mut self, kind: &'static str, tenant: String, name: &str, what: String) {
-        self.0.entry(kind).or_default().push(Finding { tenant, name: name.to_owned(), what });
+        self.found.entry(kind).or_default().push(Finding { tenant, name: name.to_owned(), what });
     }
 
     fn identity(&mut self, scope: &Scope<'_>, identity: &Identity) {
@@ -108,9 +116,17 @@ impl Report {
         }
         for credential in &identity.credentials {
             let name = format!("{}/{}", identity.name, credential.name);
+            let of = |uses: &Uses<'_>| uses.of(scope.tenant.id, identity.principal_id, &credential.name);
+            let uses = self.uses.as_ref().ok();
             match credential.state {
-                CredentialState::Enabled => {}
-                CredentialState::Observed => found.push(("observed_credentials", name, String::new())),
+                CredentialState::Enabled => {
+                    let unused = identity.enabled && uses.is_some_and(|uses| of(uses).grants == 0);
+                    found.extend(unused.then_some((UNUSED, name, String::new())));
+                }
+                CredentialState::Observed => {
+                    let matched = uses.map(|uses| uses.matched(of(uses).matches));
+                    found.push(("observed_credentials", name, matched.unwrap_or_default()));
+                }
                 CredentialState::Disabled => found.push(("disabled_credentials", name, String::new())),
                 CredentialState::IssuerDisabled => {
                     found.push(("disabled_credentials", name, "its issuer".to_owned()));
@@ -181,9 +197,9 @@ fn is_container(scope: &str) -> bool {
     )
 }
 
-impl Report {
+impl Report<'_> {
     fn of_kind(&self, kind: &str) -> &[Finding] {
-        self.0.get(kind).map(Vec::as_slice).unwrap_or_default()
+        self.found.get(kind).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// A table for each kind of which there is something.
@@ -202,14 +218,19 @@ impl Report {
                 text.push_str(&format!("{}\n", line.trim_end()));
             }
         }
-        if text.is_empty() { "nothing to report\n".to_owned() } else { text }
+        let text = if text.is_empty() { "nothing to report\n".to_owned() } else { text };
+        text + &uses::text(&self.uses)
     }
 
-    /// Every kind, also those of which there is nothing.
+    /// Every kind, also those of which there is nothing; `null` is what can't be told.
     pub(super) fn json(&self) -> Value {
-        let list = |kind| self.of_kind(kind).iter().map(Finding::json).collect::<Vec<_>>();
-        let kinds = SECTIONS.into_iter().map(|(kind, _)| (kind.to_owned(), list(kind).into()));
-        kinds.collect::<Map<_, _>>().into()
+        let list = |kind| match kind == UNUSED && self.uses.is_err() {
+            true => Value::Null,
+            false => self.of_kind(kind).iter().map(Finding::json).collect(),
+        };
+        let kinds = SECTIONS.into_iter().map(|(kind, _)| (kind.to_owned(), list(kind)));
+        let log = ("audit_log".to_owned(), uses::json(&self.uses));
+        kinds.chain([log]).collect::<Map<_, _>>().into()
     }
 }
 
