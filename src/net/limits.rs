@@ -30,7 +30,7 @@ pub struct Limits {
     pub bodies: usize,
     /// Requests being worked on, 1 to 100000; 1024. The service that admits requests applies it.
     pub in_flight: usize,
-    /// How long a request should wait for a processor at most, 1ms to 10s; 100ms. The service that admits requests applies it.
+    /// How long a request should wait for a processor at most, 1ms to 10s; 250ms. The service that admits requests applies it.
     pub queue_time: Duration,
     /// Assertions good for one token only that are remembered, 1 to 100000000; 1000000. One more is refused.
     pub one_time_entries: usize,
@@ -54,7 +54,7 @@ impl Default for Limits {
             handshakes: 1024,
             bodies: 64 << 20,
             in_flight: 1024,
-            queue_time: Duration::from_millis(100),
+            queue_time: Duration::from_millis(250),
             one_time_entries: 1_000_000,
             trusted_proxies: Proxies::default(),
             per_address: None,

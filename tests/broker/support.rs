@@ -260,13 +260,26 @@ fn config(file: &Path, plan: &Plan, emulator: &Emulator, port: u16, problems: &P
          [[tenant]]\nid = \"{OTHER_TENANT}\"\ndomain = \"fabrikam.example\"\n\
          [keys]\ncreate = true\n{keys}\
          [[issuer]]\nurl = \"{issuer}\"\nca_file = \"../emulator.pem\"\nallow_private_network = true\n{extra}\n",
-        settings = plan.settings,
+        settings = unhurried(&plan.settings),
         keys = plan.keys,
         issuer = emulator.github().issuer(),
         extra = with_issuers(&plan.issuer, emulator),
     );
     std::fs::write(file, text).unwrap();
     Config::load(file, std::iter::empty(), problems).unwrap()
+}
+
+/// Brokers of tests are not optimised and share the machine with all other tests: nobody is to be turned away for that, unless a
+/// test is about it.
+fn unhurried(settings: &str) -> String {
+    const TIME: &str = "[limits]\nqueue_time = \"10s\"\n";
+    if settings.contains("queue_time") {
+        settings.to_owned()
+    } else if settings.contains("[limits]\n") {
+        settings.replacen("[limits]\n", TIME, 1)
+    } else {
+        format!("{settings}\n{TIME}")
+    }
 }
 
 /// The text with the emulator's issuers in their places.
