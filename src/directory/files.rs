@@ -1,6 +1,7 @@
 //! The files source: every `*.toml` below a folder.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -116,6 +117,19 @@ fn read(path: &Path, source: Source<'_>, kept: Option<Kept>) -> io::Result<Optio
     Ok(Some((stamp, content(&text))))
 }
 
+/// Whether a file has a name by which it is read as records of this folder.
+pub fn is_record(folder: &Path, path: &Path) -> bool {
+    is_toml(path) && path.strip_prefix(folder).is_ok_and(|below| !below.iter().any(is_hidden))
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
 fn list(folder: &Path) -> Listing {
     let mut listing = Listing::new();
     collect(folder, &mut Vec::new(), &mut listing);
@@ -146,13 +160,13 @@ fn below(folder: &Path, above: &mut Vec<(u64, u64)>, listing: &mut Listing) {
     };
     for entry in entries {
         let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if is_hidden(&entry.file_name()) {
             continue;
         }
         // Follows links, which is how a ConfigMap is mounted.
         if path.is_dir() {
             collect(&path, above, listing);
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
+        } else if is_toml(&path) {
             listing.insert(path, Ok(()));
         }
     }
