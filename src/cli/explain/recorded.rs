@@ -58,7 +58,7 @@ fn find(sources: &mut [records::Source], id: &str) -> Result<Found, Failure> {
     let mut visit = |line: &Line<'_>| {
         match filter.fit(&line.entry) {
             Fit::No => {}
-            Fit::Unknown => found.summed += line.entry.decisions(),
+            Fit::Unknown => found.summed = found.summed.saturating_add(line.entry.decisions()),
             Fit::Yes => {
                 found.records += 1;
                 let refused = found.entry.as_ref().is_some_and(|(_, before)| !before.granted());
