@@ -71,7 +71,9 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Option<Self> {
-        Self::load_text(file, read_text(file), variables, problems)
+        // A pipe will do for commands that read it once: a shell makes one of `<(…)`.
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        Self::load_text(file, text, variables, problems)
     }
 
     /// The same, where the file's text, or why there is none, is known.
@@ -200,10 +202,6 @@ impl Config {
             .and_then(|url| url.host_str().map(str::to_owned))
             .unwrap_or_else(|| "localhost".to_owned())
     }
-}
-
-fn read_text(file: &Path) -> Text {
-    std::fs::read_to_string(file).map_err(|error| error.to_string())
 }
 
 fn parse<'t>(

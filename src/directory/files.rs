@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::content::Content;
 use super::parallel;
 use crate::document::Problems;
-use crate::files::Stamp;
+use crate::files::{self, Stamp};
 
 /// Paths in the order of names: a file, or a folder that can't be read, which hides files.
 type Listing = BTreeMap<PathBuf, io::Result<()>>;
@@ -117,7 +117,7 @@ fn read(path: &Path, source: Source<'_>, kept: Option<Kept>) -> io::Result<Optio
     if let Some(kept) = kept.filter(|(before, _)| *before == stamp) {
         return Ok(Some(kept));
     }
-    let text = fs::read_to_string(path)?;
+    let text = files::read_text(path)?;
     if !now && Stamp::of(path)? != stamp {
         return Err(io::Error::other("it changed while it was read"));
     }
