@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use crate::clock::random;
 use crate::domain::digest::hex;
 use crate::secret::Secret;
@@ -14,6 +16,8 @@ use crate::secret::Secret;
 pub const PRIVATE: u32 = 0o600;
 /// Mode of a file that anybody may read.
 pub const PUBLIC: u32 = 0o644;
+/// Bytes of a file of configuration or records at most: 64 MiB, some 150,000 credentials.
+pub const LARGEST: u64 = 64 << 20;
 /// How the names of files end that are being written. One that stays was left by a crash.
 pub const TEMPORARY: &str = ".tmp";
 
@@ -47,9 +51,63 @@ fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Opens a file of somebody else's without ever waiting for it: who opens a pipe waits for its writer, and some devices
+/// never end.
+///
+/// # Errors
+/// When there is none, it may not be read, or it is no regular file, links followed.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // Before it is opened, since that alone starts some devices, and after, since its name may lead elsewhere by then.
+    regular(&fs::metadata(path)?)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn regular(data: &fs::Metadata) -> io::Result<()> {
+    if data.is_file() { Ok(()) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// Reads a regular file of at most [`LARGEST`] bytes.
+///
+/// # Errors
+/// As those of [`open_regular`], and when it is larger.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_open(&open_regular(path)?)
+}
+
+/// The same, of text.
+///
+/// # Errors
+/// The same, and when it is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    text_of(&open_regular(path)?)
+}
+
+/// The same, of a file that is open.
+///
+/// # Errors
+/// The same.
+pub fn text_of(file: &File) -> io::Result<String> {
+    String::from_utf8(read_open(file)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8"))
+}
+
+fn read_open(file: &File) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    let mut content = Vec::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1);
+    // It may grow while it is read.
+    file.take(LARGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20)));
+    }
+    Ok(content)
+}
+
 /// Reads a secret, and refuses one that group or others may read. The file that is looked at is the file that is read.
 pub fn read_private(path: &Path) -> io::Result<Secret<Vec<u8>>> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let data = file.metadata()?;
     let mode = data.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -135,6 +193,33 @@ mod tests {
         write(&path, b"other", PRIVATE).unwrap();
         assert_eq!(*read_private(&path).unwrap(), b"other");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_or_too_large_is_told_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        std::os::unix::fs::symlink("pipe", at("link")).unwrap();
+        let told = |name: &str| read_text(&at(name)).unwrap_err().to_string();
+        for name in ["pipe", "zero", "link", ""] {
+            assert_eq!(told(name), "it is no regular file", "{name}");
+        }
+        assert!(read_private(&at("pipe")).unwrap_err().to_string().contains("no regular file"));
+        fs::write(at("text"), "text").unwrap();
+        std::os::unix::fs::symlink("text", at("good")).unwrap();
+        assert_eq!(read_text(&at("good")).unwrap(), "text");
+        fs::write(at("bytes"), b"\xff").unwrap();
+        assert_eq!(
+            (read(&at("bytes")).unwrap(), told("bytes").as_str()),
+            (vec![255], "it is not valid UTF-8")
+        );
+        // A hole takes no room on the disk.
+        File::create(at("large")).unwrap().set_len(LARGEST + 1).unwrap();
+        assert_eq!(told("large"), "it is larger than 64 MiB");
+        File::create(at("large")).unwrap().set_len(LARGEST).unwrap();
+        assert_eq!(read(&at("large")).unwrap().len() as u64, LARGEST);
     }
 
     #[test]

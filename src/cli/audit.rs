@@ -180,12 +180,13 @@ impl Answer {
         match self.filter.fit(&line.entry) {
             Fit::No => return ControlFlow::Continue(()),
             Fit::Unknown => {
-                self.unknown += decisions;
+                self.unknown = self.unknown.saturating_add(decisions);
                 return ControlFlow::Continue(());
             }
             Fit::Yes => {}
         }
-        *(if line.entry.granted() { &mut self.granted } else { &mut self.refused }) += decisions;
+        let sum = if line.entry.granted() { &mut self.granted } else { &mut self.refused };
+        *sum = sum.saturating_add(decisions);
         if let Some((_, top)) = &mut self.top {
             top.add(&line.entry);
             return ControlFlow::Continue(());

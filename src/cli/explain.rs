@@ -75,6 +75,9 @@ struct Question<'a> {
     now: UnixTime,
 }
 
+/// What is between audiences where there are several. It may be within one, too.
+const SEVERAL: &str = ", ";
+
 /// What came out, filled as far as the checks got.
 #[derive(Default)]
 struct Findings<'d> {
@@ -87,6 +90,8 @@ struct Findings<'d> {
     said: Option<Hearsay>,
     /// Whether it is known from an unverified record alone, so that anybody may have made it up.
     hearsay: bool,
+    /// Whether the audience is known as a text alone that matches as one or as several, and nobody can tell which it was.
+    doubtful: bool,
     /// Why the issuer's keys could not be had.
     cause: Option<String>,
     /// Whether they could not be had because the issuer's document speaks for another issuer.
@@ -185,6 +190,14 @@ impl<'d> Findings<'d> {
         credential.check_lifetime(claims)
     }
 
+    /// Whether nobody can tell if the audience is this credential's.
+    fn doubts(&self, credential: &Credential) -> bool {
+        let audiences = self.said.as_ref().map(|said| said.audiences.as_slice()).unwrap_or_default();
+        let is_theirs =
+            audiences.contains(&credential.audience) || audiences.join(SEVERAL) == credential.audience;
+        self.doubtful && is_theirs
+    }
+
     /// Every credential of the identity against what the token says, whether or not the checks got that far; nearest first,
     /// where that is known.
     fn comparisons(&self) -> Vec<(&'d Credential, Comparison)> {
@@ -198,6 +211,7 @@ impl<'d> Findings<'d> {
             audiences: self.policy.unwrap_or(&standard).matchable(&said.audiences),
         };
         let mut found: Vec<_> = matching::explain(identity, presented).collect();
+        found.iter_mut().for_each(|(_, held)| held.audience &= !self.doubtful);
         let ranked = self.near.as_ref().map(|near| near.ranked.as_slice()).unwrap_or_default();
         let rank = |credential: &Credential| ranked.iter().position(|one| one.credential == credential);
         found.sort_by_key(|(credential, _)| rank(credential));

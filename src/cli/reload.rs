@@ -196,7 +196,7 @@ impl Follower {
         let problems = Problems::default();
         let read = self.text.clone().and_then(|text| config.again(text, &problems));
         let read = read.map(|(config, restart)| {
-            let directory = config.take_directory(tree, readings, &problems);
+            let directory = config.take_directory(tree, readings, &self.files, &problems);
             (config, restart, directory)
         });
         self.conclude(read, problems);

@@ -8,7 +8,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use crate::audit;
-use crate::directory::files::Tree;
+use crate::directory::files::{self, Tree};
 use crate::directory::{Content, Surroundings, TenantEntry, compile, expectations};
 use crate::document::{Document, Problems, Reader};
 use crate::domain::directory::Directory;
@@ -71,7 +71,9 @@ impl Config {
         variables: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Option<Self> {
-        Self::load_text(file, read_text(file), variables, problems)
+        // A pipe will do for commands that read it once: a shell makes one of `<(…)`.
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        Self::load_text(file, text, variables, problems)
     }
 
     /// The same, where the file's text, or why there is none, is known.
@@ -160,9 +162,17 @@ impl Config {
         expectations(contents, &self.surroundings())
     }
 
-    /// The same directory at one moment.
-    pub fn take_directory(&self, tree: &mut Tree, readings: &Readings, problems: &Problems) -> Directory {
-        let below = readings.iter().filter(|(path, _)| path.starts_with(&self.directory));
+    /// The same directory at one moment. Files that the configuration `named` then may be below the folder of the records,
+    /// and are none themselves.
+    pub fn take_directory(
+        &self,
+        tree: &mut Tree,
+        readings: &Readings,
+        named: &[PathBuf],
+        problems: &Problems,
+    ) -> Directory {
+        let is_record = |path: &PathBuf| !named.contains(path) || files::is_record(&self.directory, path);
+        let below = readings.iter().filter(|(path, _)| path.starts_with(&self.directory) && is_record(path));
         tree.take_over(
             &self.directory,
             below.map(|(path, reading)| (path.clone(), reading.into())),
@@ -192,10 +202,6 @@ impl Config {
             .and_then(|url| url.host_str().map(str::to_owned))
             .unwrap_or_else(|| "localhost".to_owned())
     }
-}
-
-fn read_text(file: &Path) -> Text {
-    std::fs::read_to_string(file).map_err(|error| error.to_string())
 }
 
 fn parse<'t>(
@@ -250,6 +256,46 @@ mod tests {
             &*config.tenants[0].issuer_v2,
             "https://localhost:8443/11111111-1111-1111-1111-111111111111/v2.0"
         );
+    }
+
+    #[test]
+    fn at_one_moment_too_a_file_that_an_issuer_names_is_no_record_wherever_it_is() {
+        use crate::files::Stamp;
+        use moment::Reading;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let id = |letter: char| format!("a1b2c3d4-0001-4a00-8000-00000000c00{letter}");
+        let identity = |name: &str, [client, principal]: [char; 2]| {
+            let ids = format!("client_id = \"{}\"\nprincipal_id = \"{}\"\n", id(client), id(principal));
+            format!("[[identity]]\nname = \"{name}\"\nkind = \"application\"\n{ids}")
+        };
+        std::fs::create_dir_all(at("records/.hidden")).unwrap();
+        std::fs::create_dir_all(at("records/acme")).unwrap();
+        let named = [at("records/acme/keys.json"), at("records/.hidden/ca.toml"), at("records/both.toml")];
+        let texts = ["{\"keys\":[]}".to_owned(), "not = records".to_owned(), identity("both", ['1', '2'])];
+        let readings = |named: &[PathBuf]| {
+            let records = (at("records/acme/a.toml"), identity("aaa", ['3', '4']));
+            let all = named.iter().cloned().zip(texts.clone()).chain([records]);
+            let all = all.map(|(path, text)| {
+                std::fs::write(&path, &text).unwrap();
+                let stamp = Stamp::of(&path).ok();
+                (path, Reading::New(stamp, Ok(text)))
+            });
+            all.collect::<Readings>()
+        };
+        let config = Config::read("x", TENANT, folder.path(), std::iter::empty(), &Problems::default());
+        let config = Config { directory: at("records"), ..config };
+        let problems = Problems::default();
+        let moment = config.take_directory(&mut Tree::default(), &readings(&named), &named, &problems);
+        let listed = config.load_directory(&mut Tree::default(), &problems);
+        assert_eq!(problems.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>(), [""; 0]);
+        assert_eq!(moment.digest(), listed.digest());
+        // A folder that can't be read is no file that is named, and keeps its problem.
+        let mut readings = readings(&named);
+        readings.insert(at("records/closed"), Reading::Same(None));
+        let problems = Problems::default();
+        config.take_directory(&mut Tree::default(), &readings, &named, &problems);
+        assert!(problems.into_vec()[0].to_string().contains("closed: can't be read"));
     }
 
     #[test]

@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Look;
 use crate::directory::files::Source;
-use crate::files::Stamp;
+use crate::files::{self, Stamp};
 
 /// Files held open at most: fewer than are kept of descriptors for all but the public listener.
 const MOST_OPEN: usize = 64;
@@ -66,7 +66,7 @@ impl Moment {
         let paths: Vec<_> = changed.take(MOST_OPEN).map(|(path, _)| path.clone()).collect();
         let mut open = BTreeMap::new();
         for path in paths {
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(file) = files::open_regular(&path) else { continue };
             let Ok(stamp) = Stamp::of_open(&file) else { continue };
             look.insert(path.clone(), Some(stamp));
             open.insert(path, (stamp, file));
@@ -102,7 +102,7 @@ impl Moment {
         let rests = now.get(path) == Some(&stamp);
         match self.open.get(path) {
             Some((stamp, file)) => {
-                let text = text_of(file);
+                let text = files::text_of(file);
                 // After reading: what was written meanwhile is half read.
                 Some(match (stamp.still_describes(file), rests) {
                     (true, true) => Reading::New(Some(*stamp), text),
@@ -111,7 +111,7 @@ impl Moment {
                 })
             }
             None if rests => {
-                let text = std::fs::read_to_string(path);
+                let text = files::read_text(path);
                 (Stamp::of(path).ok() == stamp).then_some(Reading::New(stamp, text))
             }
             // It can't be seen, or can be by now.
@@ -124,11 +124,6 @@ impl Moment {
 /// The stamp with which a file was read.
 fn was(read: Option<&Look>, path: &Path) -> Option<Option<Stamp>> {
     read.and_then(|read| read.get(path)).copied()
-}
-
-fn text_of(mut file: &File) -> io::Result<String> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).map(|_| text)
 }
 
 /// What is read once these readings are.
@@ -214,6 +209,19 @@ mod tests {
         assert!(!now.contains_key(&stage.path("unknown")) && !now.contains_key(&stage.path("gone")));
         assert_eq!(now[&stage.path("new")], stage.look()[&stage.path("new")]);
         assert_ne!(now[&stage.path("replaced")], stage.look()[&stage.path("replaced")]);
+    }
+
+    #[test]
+    fn a_pipe_is_told_and_not_waited_for() {
+        let stage = Stage::new(&["file"]);
+        let read = stage.look();
+        stage.replace("file", "second");
+        rustix::fs::mkfifoat(rustix::fs::CWD, stage.path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        let moment = Moment::take(stage.look(), Some(&read), || stage.look()).unwrap();
+        let readings = moment.readings(Some(&read), &stage.look()).unwrap();
+        assert!(matches!(&readings[&stage.path("file")], Reading::New(_, Ok(text)) if text == "second"));
+        assert!(matches!(&readings[&stage.path("pipe")], Reading::New(_, Err(error))
+            if error.to_string() == "it is no regular file"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, Origin, Text};
 use crate::document::Problems;
+use crate::files;
 use crate::trust;
 
 /// What a running broker takes over from a changed file.
@@ -30,7 +31,7 @@ impl Config {
 
     /// The text of the configuration file now.
     pub fn read_text(&self) -> Option<Text> {
-        self.origin.as_ref().map(|origin| super::read_text(&origin.file))
+        self.origin.as_ref().map(|origin| files::read_text(&origin.file).map_err(|error| error.to_string()))
     }
 
     /// Reads another text of the file. The result has the new `[[tenant]]`, `[[issuer]]` and `[trust]`, and every other key as it was

@@ -1,8 +1,10 @@
 //! The files source: every `*.toml` below a folder.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +12,12 @@ use std::sync::Arc;
 use super::content::Content;
 use super::parallel;
 use crate::document::Problems;
-use crate::files::Stamp;
+use crate::files::{self, Stamp};
 
 /// Paths in the order of names: a file, or a folder that can't be read, which hides files.
 type Listing = BTreeMap<PathBuf, io::Result<()>>;
 
-/// The tree as it was read last. A copy shares what the files say.
+/// The tree as it could be read last. A copy shares what the files say.
 #[derive(Debug, Clone, Default)]
 pub struct Tree(BTreeMap<PathBuf, Kept>);
 
@@ -29,7 +31,7 @@ pub enum Source<'t> {
     Path(Option<Stamp>),
     /// Here, read under this stamp.
     Text(Option<Stamp>, &'t io::Result<String>),
-    /// Nowhere: it counts as it was read last, and if it never was, it is not there.
+    /// Nowhere: it counts as it could be read last, and if it never could, it is not there.
     Last,
 }
 
@@ -58,8 +60,9 @@ impl Tree {
             let hint = "an empty directory grants nothing";
             problems.file(&folder.display().to_string(), "holds no *.toml file", hint);
         }
-        let mut before = std::mem::take(&mut self.0);
-        let files = files.into_iter().map(|(path, source)| (before.remove(&path), path, source)).collect();
+        let before = std::mem::take(&mut self.0);
+        let files =
+            files.into_iter().map(|(path, source)| (before.get(&path).cloned(), path, source)).collect();
         let now = parallel::map(files, |(kept, path, source)| {
             let content = source.and_then(|source| read(&path, source, kept));
             (path, content)
@@ -69,6 +72,11 @@ impl Tree {
                 Ok(Some(content)) => drop(self.0.insert(path, content)),
                 Ok(None) => {}
                 Err(error) => {
+                    // It is not gone: should it never rest from now on, it counts as it could be read last, and so does all
+                    // that a folder hides.
+                    let hidden = before.range::<Path, _>((Bound::Included(&*path), Bound::Unbounded));
+                    let hidden = hidden.take_while(|(hidden, _)| hidden.starts_with(&path));
+                    self.0.extend(hidden.map(|(path, kept)| (path.clone(), kept.clone())));
                     let root = "directory.path is relative to the folder of the configuration file";
                     let hint = if path == folder { root } else { "" };
                     problems.file(&path.display().to_string(), format!("can't be read: {error}"), hint);
@@ -109,11 +117,24 @@ fn read(path: &Path, source: Source<'_>, kept: Option<Kept>) -> io::Result<Optio
     if let Some(kept) = kept.filter(|(before, _)| *before == stamp) {
         return Ok(Some(kept));
     }
-    let text = fs::read_to_string(path)?;
+    let text = files::read_text(path)?;
     if !now && Stamp::of(path)? != stamp {
         return Err(io::Error::other("it changed while it was read"));
     }
     Ok(Some((stamp, content(&text))))
+}
+
+/// Whether a file has a name by which it is read as records of this folder.
+pub fn is_record(folder: &Path, path: &Path) -> bool {
+    is_toml(path) && path.strip_prefix(folder).is_ok_and(|below| !below.iter().any(is_hidden))
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 fn list(folder: &Path) -> Listing {
@@ -146,13 +167,13 @@ fn below(folder: &Path, above: &mut Vec<(u64, u64)>, listing: &mut Listing) {
     };
     for entry in entries {
         let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if is_hidden(&entry.file_name()) {
             continue;
         }
         // Follows links, which is how a ConfigMap is mounted.
         if path.is_dir() {
             collect(&path, above, listing);
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
+        } else if is_toml(&path) {
             listing.insert(path, Ok(()));
         }
     }
@@ -219,8 +240,49 @@ mod tests {
         assert_eq!(names(&read(&mut tree, folder.path()).0), ["ccc"]);
         fs::remove_file(at("..data/b.toml")).unwrap();
         let (identities, problems) = read(&mut tree, folder.path());
-        assert!(identities.is_empty() && problems[0].contains("b.toml: can't be read"), "{problems:?}");
+        assert!(problems.len() == 1 && problems[0].contains("b.toml: can't be read"), "{problems:?}");
+        assert_eq!(names(&identities), ["ccc"], "its name is still there");
         let (_, problems) = read(&mut tree, &at("absent"));
         assert!(problems.len() == 1 && problems[0].contains("directory.path"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_counts_as_it_was_before_once_it_is_written_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("sub")).unwrap();
+        for name in ["a", "sub/b", "sub/c", "z"] {
+            fs::write(at(&format!("{name}.toml")), record(&format!("of-{}", name.replace('/', "-"))))
+                .unwrap();
+        }
+        let mut tree = Tree::default();
+        let (before, problems) = read(&mut tree, folder.path());
+        assert_eq!((before.len(), problems), (4, vec![]));
+        let same = |tree: &Tree| {
+            let now: Vec<_> = tree.contents().map(|content| content.identities[0].value.as_ref()).collect();
+            let pairs = now.iter().zip(&before);
+            now.len() == 4
+                && pairs.into_iter().all(|(now, before)| Arc::ptr_eq(&now.unwrap().identity, before))
+        };
+        // Bytes that are no text, and a folder that leads nowhere: refused, and nothing is forgotten.
+        fs::write(at("a.toml"), b"name = \"\xff\"").unwrap();
+        fs::rename(at("sub"), at(".away")).unwrap();
+        std::os::unix::fs::symlink(".", at("sub")).unwrap();
+        let problems = read(&mut tree, folder.path()).1;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(same(&tree));
+        // From now on those never rest.
+        fs::remove_file(at("sub")).unwrap();
+        fs::rename(at(".away"), at("sub")).unwrap();
+        let held = ["a.toml", "sub/b.toml"].map(|name| (at(name), Source::Last));
+        let rest = ["sub/c.toml", "z.toml"].map(|name| (at(name), Source::Path(None)));
+        let problems = Problems::default();
+        tree.take_over(folder.path(), held.into_iter().chain(rest), &problems);
+        assert!(!problems.any_error() && !tree.0.is_empty());
+        assert_eq!(tree.contents().count(), 4);
+        // What is gone is gone.
+        fs::remove_dir_all(at("sub")).unwrap();
+        fs::remove_file(at("a.toml")).unwrap();
+        assert_eq!(read(&mut tree, folder.path()).0.len(), 1);
     }
 }

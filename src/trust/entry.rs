@@ -19,6 +19,7 @@ use crate::domain::algorithm::Algorithm;
 use crate::domain::keyset::KeySet;
 use crate::domain::policy::{IssuerPolicy, MAX_LEEWAY};
 use crate::domain::rules::{self, Broken, Exposure, exposure};
+use crate::files;
 
 const OPEN: &str = "set allow_private_network = true if it is meant to be inside your network";
 const NEVER: &str = "link-local, metadata, reserved and translated addresses stay shut";
@@ -191,7 +192,7 @@ fn check_combination(reader: &Reader<'_>) {
 fn read_jwks(reader: &mut Reader<'_>, base: &Path) -> Option<Option<Bytes>> {
     let Some(path) = reader.get::<PathBuf>("jwks_file") else { return Some(None) };
     let path = base.join(path);
-    let read = std::fs::read(&path).map_err(|error| format!("can't be read: {error}"));
+    let read = files::read(&path).map_err(|error| format!("can't be read: {error}"));
     let checked = read.and_then(|text| match KeySet::parse(&text) {
         Ok((_, skipped)) => Ok((text, skipped)),
         Err(unusable) => Err(unusable.to_string()),
@@ -220,7 +221,7 @@ fn read_roots(reader: &mut Reader<'_>, base: &Path) -> Option<Vec<CertificateDer
         reader.problem("ca_file", message, "expected a PEM file with at least one certificate");
         None
     };
-    let pem = match std::fs::read(&path) {
+    let pem = match files::read(&path) {
         Ok(pem) => pem,
         Err(error) => return problem(reader, format!("{} can't be read: {error}", path.display())),
     };

@@ -420,6 +420,48 @@ fn of_a_recorded_grant_credential_and_token_are_told() {
 }
 
 #[test]
+fn of_a_recorded_audience_with_a_comma_nobody_claims_that_it_matches() {
+    let plan = Plan { issuer: "multiple_audiences = true\n".to_owned(), ..Plan::default() };
+    own(plan, |world| async move {
+        let w = &*world;
+        let (header, claims) = w.honest();
+        let with = |audience: Value| {
+            let mut claims = claims.clone();
+            claims["aud"] = audience;
+            w.sign(&header, &claims)
+        };
+        let main = |report: &Value| {
+            let all = report["credentials"].as_array().unwrap().clone();
+            all.into_iter().find(|one| one["name"] == "main-branch").unwrap()
+        };
+        correlated(w, &with(json!(["x", AUDIENCE])), &id(50)).await.token();
+        let one = with(json!(format!("x, {AUDIENCE}")));
+        correlated(w, &one, &id(51)).await.refused(401, "invalid_client", 700_212);
+        // The record is the same text for both.
+        for (number, exit) in [(50, 0), (51, 1)] {
+            let (code, report) = recorded(w, &id(number), &[]);
+            assert_eq!(code, exit);
+            assert_eq!(
+                (&report["today"]["matched"], &report["today"]["refusal"]),
+                (&Value::Null, &Value::Null)
+            );
+            assert!(report["today"]["undecided"].as_str().unwrap().contains("one audience or several"));
+            let main = main(&report);
+            assert_eq!((&main["matches"], &main["audience"]["equal"]), (&Value::Null, &Value::Null));
+            assert_eq!(main["subject"]["equal"], true);
+        }
+        let text = ficus(w, &["explain", "--correlation-id", &id(51)], "").stdout;
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("\ntoday: can't be told: the audience"), "{text}");
+        assert!(!text.contains("(matches)") && !text.contains("today credential"), "{text}");
+        // None of them is configured, one or several: that is known.
+        correlated(w, &with(json!("x, y")), &id(52)).await.refused(401, "invalid_client", 700_212);
+        let (_, report) = recorded(w, &id(52), &[]);
+        assert_eq!(report["today"]["refusal"]["code"], 700_212);
+    });
+}
+
+#[test]
 fn what_nobody_verified_gets_no_record_but_for_a_slash() {
     own(Plan::default(), |world| async move {
         let w = &*world;

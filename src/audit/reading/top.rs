@@ -61,10 +61,11 @@ impl Top {
             }
         };
         let decisions = entry.decisions();
-        self.total += decisions;
-        count.decisions += decisions;
-        count.granted += if entry.granted() { decisions } else { 0 };
-        count.verified += if entry.verified { decisions } else { 0 };
+        // A log may be anybody's, and say any number.
+        add(&mut self.total, decisions);
+        add(&mut count.decisions, decisions);
+        add(&mut count.granted, if entry.granted() { decisions } else { 0 });
+        add(&mut count.verified, if entry.verified { decisions } else { 0 });
         if self.used > self.room {
             self.forget();
         }
@@ -100,8 +101,12 @@ impl Top {
         let middle = *middle;
         self.counts.retain(|_, count| count.decisions > middle);
         self.used = self.counts.keys().map(|value| value.len() + EACH).sum();
-        self.error += middle;
+        add(&mut self.error, middle);
     }
+}
+
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 #[cfg(test)]
@@ -133,6 +138,21 @@ mod tests {
         let wanted =
             [("c", 41), ("-", 7), ("a", 1), ("b", 1)].map(|(value, count)| (value.to_owned(), count));
         assert_eq!(shown(top, 10), wanted);
+    }
+
+    #[test]
+    fn made_up_counts_end_at_the_largest_number() {
+        let mut top = Top { room: 1, ..Top::of(Field::Trace) };
+        for _ in 0..2 {
+            top.add(&entry(Some("a"), Some(u64::MAX)));
+        }
+        assert_eq!((top.total(), top.error()), (u64::MAX, u64::MAX));
+        let mut top = Top::of(Field::Trace);
+        for _ in 0..2 {
+            top.add(&entry(Some("a"), Some(u64::MAX)));
+        }
+        let most = top.most(1)[0].1;
+        assert_eq!((most.decisions, most.granted, most.verified), (u64::MAX, 0, u64::MAX));
     }
 
     #[test]

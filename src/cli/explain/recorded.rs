@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::records;
 use super::near::{self, plain};
 use super::show::Report;
-use super::{ExplainArgs, Failure, Findings, Tree, output, settle};
+use super::{ExplainArgs, Failure, Findings, SEVERAL, Tree, output, settle};
 use crate::audit::reading::{Entry, Field, Filter, Fit, Line, Pattern, Reading};
 use crate::document::Problems;
 use crate::domain::assertion::Hearsay;
@@ -41,7 +41,9 @@ pub(super) fn run(args: &ExplainArgs, id: &str) -> Result<(), Failure> {
     settle(problems)?;
     let mut findings = Findings { said: Some(said(entry)), hearsay: !entry.verified, ..Findings::default() };
     let today = today(&directory, entry, &mut findings);
-    if let Err(refusal) = &today {
+    if let Err(refusal) = &today
+        && !findings.doubtful
+    {
         look_into(&directory, entry, refusal, &mut findings);
     }
     let colours = output::takes_colours();
@@ -58,7 +60,7 @@ fn find(sources: &mut [records::Source], id: &str) -> Result<Found, Failure> {
     let mut visit = |line: &Line<'_>| {
         match filter.fit(&line.entry) {
             Fit::No => {}
-            Fit::Unknown => found.summed += line.entry.decisions(),
+            Fit::Unknown => found.summed = found.summed.saturating_add(line.entry.decisions()),
             Fit::Yes => {
                 found.records += 1;
                 let refused = found.entry.as_ref().is_some_and(|(_, before)| !before.granted());
@@ -94,7 +96,7 @@ fn absent(id: &str, names: &[String], summed: u64) -> Failure {
 /// What was presented, as far as it was recorded: algorithm and times were not.
 fn said(entry: &Entry) -> Hearsay {
     let assertion = &entry.assertion;
-    let audiences = assertion.audience.iter().flat_map(|audience| audience.split(", "));
+    let audiences = assertion.audience.iter().flat_map(|audience| audience.split(SEVERAL));
     Hearsay {
         issuer: assertion.issuer.clone(),
         subject: assertion.subject.clone(),
@@ -124,8 +126,14 @@ fn today<'d>(
     let policy = directory.trusted((identity, client), issuer)?;
     seen.policy = Some(policy);
     let subject = said.subject.as_deref().ok_or(Refusal::SubjectAbsent)?;
-    let presented = Presented { issuer, subject, audiences: policy.matchable(&said.audiences) };
-    matching::fitting_presented(identity, presented, &said.audiences)
+    let fitting = |audiences: &[String]| {
+        let presented = Presented { issuer, subject, audiences: policy.matchable(audiences) };
+        matching::fitting_presented(identity, presented, audiences)
+    };
+    let several = fitting(&said.audiences);
+    seen.doubtful =
+        said.audiences.len() > 1 && (several.is_ok() || fitting(&[said.audiences.join(SEVERAL)]).is_ok());
+    several
 }
 
 /// Why today's directory refuses. The same directory as then knew more, such as the workflow: its word counts.
@@ -160,6 +168,9 @@ const UNVERIFIED: &str = "nobody checked the signature of this token before it w
     what it says: a record is proposed only where the spelling of the issuer alone differs";
 const VERIFIED: &str = "its signature held, as that of any job on its platform does: make sure that the subject is one of \
     yours before you let it in";
+
+const DOUBTFUL: &str = "can't be told: the audience was recorded as a text with a comma, and whether it was one audience \
+    or several decides";
 
 impl Told<'_> {
     fn reason(&self) -> Option<Reason> {
@@ -265,6 +276,7 @@ impl Told<'_> {
             None => "\nwhich directory decided was not recorded\n".to_owned(),
         };
         match self.today {
+            _ if self.report.findings.doubtful => text.push_str(&format!("today: {DOUBTFUL}\n")),
             Ok(credential) => text.push_str(&format!(
                 "today credential {} fits issuer, subject and audience; signature, times, resource and roles are not \
                  checked\n",
@@ -303,6 +315,7 @@ impl Told<'_> {
             })
         });
         let today = match self.today {
+            _ if findings.doubtful => json!({ "matched": null, "refusal": null, "undecided": DOUBTFUL }),
             Ok(credential) => json!({ "matched": credential.name, "refusal": null }),
             Err(refusal) => {
                 let reason = refusal.reason();

@@ -129,7 +129,12 @@ impl Report<'_> {
                     text.push_str(&near::sides((&presented, &configured), finding, self.colours));
                 }
             }
-            if !held.audience && said.audiences.len() > 1 && said.audiences.contains(&credential.audience) {
+            if self.findings.doubts(credential) {
+                text.push_str("      whether it was one audience or several was not recorded\n");
+            } else if !held.audience
+                && said.audiences.len() > 1
+                && said.audiences.contains(&credential.audience)
+            {
                 text.push_str(
                     "      one of several matches only where the issuer's entry sets multiple_audiences\n",
                 );
@@ -187,6 +192,9 @@ impl Report<'_> {
                     if let Some(finding) = finding {
                         entry[name]["class"] = finding.class.label().into();
                     }
+                }
+                if self.findings.doubts(credential) {
+                    (entry["matches"], entry["audience"]["equal"]) = (Value::Null, Value::Null);
                 }
                 entry
             })
