@@ -490,7 +490,7 @@ fn what_needs_a_restart_is_named_and_ignored() {
             "public_url = \"https://127.0.0.1",
             1,
         );
-        world.replace(CONFIG, &format!("{config}\n[limits]\nassertion = \"1KiB\"\n"));
+        world.replace(CONFIG, &config.replacen("[limits]\n", "[limits]\nassertion = \"1KiB\"\n", 1));
         let text = world.told("waiting for a restart").await;
         assert!(text.contains("waiting for a restart: public_url, limits.assertion\n"), "{text}");
         let token = world.request().send(&world).await.token().to_owned();
