@@ -492,7 +492,7 @@ fn what_needs_a_restart_is_named_and_ignored() {
         );
         world.replace(CONFIG, &config.replacen("[limits]\n", "[limits]\nassertion = \"1KiB\"\n", 1));
         let text = world.told("waiting for a restart").await;
-        assert!(text.contains("waiting for a restart: public_url, limits.assertion\n"), "{text}");
+        assert!(text.contains("waiting for a restart: limits.assertion, public_url\n"), "{text}");
         let token = world.request().send(&world).await.token().to_owned();
         verify(&world, &token, VAULT).await;
         assert_eq!(world.broker.generation(), 1);
