@@ -17,10 +17,13 @@ use divan::Bencher;
 use ficus::clock::Clock;
 use ficus::domain::assertion::{Compact, UnverifiedAssertion};
 use ficus::domain::authorize::authorize;
+use ficus::domain::credential::Identity;
 use ficus::domain::keyset::KeySet;
 use ficus::domain::matching;
 use ficus::domain::policy::IssuerPolicy;
 use ficus::domain::resource::Target;
+use ficus::domain::tenant::Tenant;
+use ficus::domain::verify::Verified;
 use spine::{AUDIENCE, ES256, ISSUER, RS256, SUBJECT, Signer, Spine};
 use tokio::runtime::Runtime;
 
@@ -106,9 +109,8 @@ fn verify(bencher: Bencher) {
     bencher.bench_local(|| candidate.verify(&keys, None, now).is_ok());
 }
 
-/// Match and roles: everything between the signature and the mint.
-#[divan::bench]
-fn find_and_authorize(bencher: Bencher) {
+/// What follows the signature, with an assertion whose signature holds.
+fn verified(work: impl FnOnce(&Spine, (&Tenant, &Identity), &Verified<'_>)) {
     let runtime = Runtime::new().unwrap();
     let spine = runtime.block_on(async { Spine::new("") });
     let snapshot = spine.exchange.snapshot.load_full();
@@ -121,27 +123,27 @@ fn find_and_authorize(bencher: Bencher) {
     let candidate = read.admit(&policy).unwrap();
     let verified = candidate.verify(&keys, None, now).unwrap();
     assert_eq!(verified.claims().audiences(), [AUDIENCE]);
+    work(&spine, (tenant, identity), &verified);
+}
+
+/// Match and roles: everything between the signature and the mint.
+#[divan::bench]
+fn find_and_authorize(bencher: Bencher) {
     let target = Target::from_resource(RS256).unwrap();
-    bencher.bench_local(|| {
-        let matched = matching::find(tenant, identity, &verified).unwrap();
-        authorize(&matched, &target, spine::TENANT).unwrap()
+    verified(|_, (tenant, identity), verified| {
+        bencher.bench_local(|| {
+            let matched = matching::find(tenant, identity, verified).unwrap();
+            authorize(&matched, &target, spine::TENANT).unwrap()
+        });
     });
 }
 
 #[divan::bench(args = [RS256, ES256])]
 fn mint(bencher: Bencher, resource: &str) {
-    let runtime = Runtime::new().unwrap();
-    let spine = runtime.block_on(async { Spine::new("") });
-    let snapshot = spine.exchange.snapshot.load_full();
-    let tenant = snapshot.directory.tenant(spine::TENANT).unwrap();
-    let identity = tenant.identity(spine::CLIENT, spine::TENANT).unwrap();
-    let (policy, now) = (IssuerPolicy::standard(ISSUER), Clock::system().now());
-    let keys = Arc::new(KeySet::parse(spine.signer.jwks().as_bytes()).unwrap().0);
-    let assertion = spine.signer.assertion(1, SUBJECT);
-    let read = UnverifiedAssertion::parse(Compact::new(&assertion, LIMIT).unwrap()).unwrap();
-    let candidate = read.admit(&policy).unwrap();
-    let verified = candidate.verify(&keys, None, now).unwrap();
-    let matched = matching::find(tenant, identity, &verified).unwrap();
-    let grant = authorize(&matched, &Target::from_resource(resource).unwrap(), spine::TENANT).unwrap();
-    bencher.bench_local(|| spine.exchange.keys.mint(&grant, now, [7; 16]).is_ok());
+    let target = Target::from_resource(resource).unwrap();
+    verified(|spine, (tenant, identity), verified| {
+        let matched = matching::find(tenant, identity, verified).unwrap();
+        let grant = authorize(&matched, &target, spine::TENANT).unwrap();
+        bencher.bench_local(|| spine.exchange.keys.mint(&grant, Clock::system().now(), [7; 16]).is_ok());
+    });
 }
