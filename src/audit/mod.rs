@@ -1,6 +1,7 @@
 //! The record: one JSON line for every decision, written before the decision leaves.
 
 mod causes;
+mod intake;
 mod names;
 pub mod reading;
 mod record;
@@ -10,8 +11,8 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub use intake::{Audit, AuditFailure};
 pub use record::{Assertion, NearMiss, Outcome, Record, Status, Text, WouldMatch, drives_terminals};
-pub use writer::{Audit, AuditFailure};
 
 use crate::document::{Reader, Size};
 

@@ -23,6 +23,11 @@ const ROTATE_AGAIN: u64 = 1 << 20;
 pub(super) trait Sink: Send {
     /// Writes all of the batch, or leaves a log that parses without it and fails.
     fn append(&mut self, batch: &[u8]) -> io::Result<()>;
+
+    /// Whether a write usually ends in the kernel's memory: a few microseconds, less than waking somebody else for it.
+    fn is_quick(&self) -> bool {
+        false
+    }
 }
 
 /// The standard output. What it took can't be taken back, so a broken line is ended instead.
@@ -150,6 +155,10 @@ impl Sink for FileSink {
             }
         }
         result
+    }
+
+    fn is_quick(&self) -> bool {
+        self.syncer.is_some() && self.file.metadata().is_ok_and(|found| found.is_file())
     }
 }
 

@@ -44,10 +44,6 @@ impl Tally {
         *sum
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Starts again from nothing; gives one aggregate per kind.
     pub(super) fn take(&mut self, now: UnixTime) -> impl Iterator<Item = Record> + use<> {
         std::mem::take(&mut self.0).into_iter().map(move |(kind, count)| Record {
@@ -78,7 +74,7 @@ mod tests {
         tally.add(&refusal(1));
         tally.add(&refusal(1));
         let aggregate = tally.take(7).next().unwrap();
-        assert!(tally.is_empty());
+        assert!(tally.0.is_empty());
         assert_eq!((aggregate.created, aggregate.count), (7, Some(2)));
         assert_eq!(tally.add(&aggregate), 2);
         assert_eq!(tally.add(&refusal(1)), 3);

@@ -178,6 +178,14 @@ fn settle(problems: Problems) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs what serves until it is told to stop. Then all that matters is done: a worker that a hanging disk keeps is not waited for.
+fn run_server(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(server);
+    runtime.shutdown_background();
+    result
+}
+
 /// The runtime that serves requests: a worker for each core.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)

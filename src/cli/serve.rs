@@ -5,7 +5,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::broker::{Broker, Listeners, Parts};
-use super::{ConfigArgs, Failure, load, runtime, settle};
+use super::{ConfigArgs, Failure, load, run_server, settle};
 use crate::clock::Clock;
 use crate::directory::files::Tree;
 use crate::document::Problems;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         )));
     }
     hide_memory();
-    runtime()?.block_on(async {
+    run_server(async {
         let mut stop = Stop::listen()?;
         let listeners = Listeners::bind(&config.listen)?;
         let parts = Parts { config, tree, directory, overrides: Overrides::new(), clock: Clock::system() };

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::broker::{Broker, Listeners, Parts};
 use super::samples::{self, Misfits, Sample};
 use super::serve::Stop;
-use super::{Failure, output, runtime, settle};
+use super::{Failure, output, run_server, settle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Content;
@@ -100,7 +100,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
             args.listen
         )));
     }
-    runtime()?.block_on(async {
+    run_server(async {
         let mut stop = Stop::listen()?;
         let stage = start(args).await?;
         tokio::select! {
