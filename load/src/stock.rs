@@ -85,6 +85,7 @@ pub(crate) enum Dialect {
 #[derive(Debug, Clone)]
 pub(crate) struct Foreign {
     pub(crate) dialect: Dialect,
+    pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) audience: String,
     /// More parameters.
@@ -159,6 +160,7 @@ impl Maker<'_> {
         let claims = |credential| {
             let mut claims = claims(self.issuer.url(), &world::subject(identity, credential), self.now);
             if let Some(foreign) = self.foreign {
+                claims["iss"] = json!(foreign.issuer);
                 (claims["sub"], claims["aud"]) = (json!(foreign.subject), json!(foreign.audience));
             }
             claims
@@ -282,6 +284,30 @@ mod tests {
         let repeated = stock(true);
         let taken: Vec<_> = (0..5).map(|_| repeated.take().unwrap().0).collect();
         assert_eq!(taken, [0, 1, 0, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_sent_what_it_asks_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = Issuer::start(folder.path()).unwrap();
+        let mut scenario = Scenario::find(crate::scenario::DEFAULT).unwrap();
+        scenario.traffic.pool = 1;
+        let [client, audience, scope] = ["client", "peer", "all"].map(str::to_owned);
+        let foreign = Foreign {
+            dialect: Dialect::JwtBearer,
+            issuer: client.clone(),
+            subject: client,
+            audience,
+            parameters: vec![("scope".to_owned(), scope)],
+        };
+        let stock = make(&scenario, &issuer, Some(&foreign), &|_| ()).unwrap();
+        let body = stock.take().unwrap().1.clone();
+        let form: std::collections::HashMap<_, _> = url::form_urlencoded::parse(&body).into_owned().collect();
+        assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+        assert_eq!((form.len(), &form["scope"][..]), (3, "all"));
+        let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(&form["assertion"]).unwrap().claims;
+        let said = ["iss", "sub", "aud"].map(|name| claims[name].as_str().unwrap());
+        assert_eq!(said, ["client", "client", "peer"]);
     }
 
     #[test]
