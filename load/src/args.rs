@@ -111,7 +111,7 @@ pub(crate) struct Elsewhere {
     /// How the peer wants assertions to be presented.
     #[arg(long, value_enum, default_value = "rfc8693", requires = "peer_url")]
     pub(crate) peer_dialect: Dialect,
-    /// Another parameter of each request, such as client_id=x or scope=y; may be repeated.
+    /// A parameter of each request, such as client_id=x or scope=y, more or in place of the dialect's; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "peer_url")]
     pub(crate) peer_param: Vec<(String, String)>,
     /// The assertions' issuer for the peer, ours by default; as a client's own assertion it is the client_id (RFC 7523).
