@@ -111,15 +111,21 @@ pub(crate) struct Elsewhere {
     /// How the peer wants assertions to be presented.
     #[arg(long, value_enum, default_value = "rfc8693", requires = "peer_url")]
     pub(crate) peer_dialect: Dialect,
-    /// Another parameter of each request, such as client_id=x or scope=y; may be repeated.
+    /// A parameter of each request, such as client_id=x or scope=y, more or in place of the dialect's; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "peer_url")]
     pub(crate) peer_param: Vec<(String, String)>,
+    /// The assertions' issuer for the peer, ours by default; as a client's own assertion it is the client_id (RFC 7523).
+    #[arg(long, value_name = "ISSUER", requires = "peer_url")]
+    pub(crate) peer_issuer: Option<String>,
     /// The assertions' subject for the peer.
     #[arg(long, default_value = "load", requires = "peer_url")]
     pub(crate) peer_subject: String,
     /// The assertions' audience for the peer.
     #[arg(long, default_value = "load", requires = "peer_url")]
     pub(crate) peer_audience: String,
+    /// The peer's key set, which verifies a sample of its tokens.
+    #[arg(long, value_name = "URL", requires = "peer_url")]
+    pub(crate) peer_keys: Option<String>,
     /// The certificate authority of a target or peer; a target's own by default.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

@@ -195,14 +195,21 @@ impl<'a> Stage<'a> {
         if let Some(ready) = broker.ready_ms {
             report.figures.insert("ready".to_owned(), ready);
         }
-        if self.args.elsewhere.peer_url.is_none() {
-            let expected = (&scenario.traffic, &scenario.directory);
-            report
-                .checks
-                .push(tokens::check(&broker.url, &broker.ca, expected, self.client.samples()).await?);
+        let (elsewhere, samples) = (&self.args.elsewhere, self.client.samples());
+        let expected = (&scenario.traffic, &scenario.directory);
+        let sound = match (&elsewhere.peer_url, &elsewhere.peer_keys) {
+            (None, _) => Some(tokens::check(&broker.url, &broker.ca, expected, samples).await?),
+            (_, Some(keys)) => {
+                Some(tokens::of_a_peer(keys, &broker.ca, scenario.traffic.token, samples).await?)
+            }
+            (Some(_), None) => None,
+        };
+        report.checks.extend(sound);
+        if let Some(peer) = &elsewhere.peer_url {
+            report.setting.insert("peer".to_owned(), peer.clone());
         }
         report.figures();
-        let own = self.args.elsewhere.peer_url.is_none().then_some(&scenario.asserts).into_iter().flatten();
+        let own = elsewhere.peer_url.is_none().then_some(&scenario.asserts).into_iter().flatten();
         report
             .checks
             .extend(own.chain(&self.args.asserts).map(|assert| check::assert(assert, &report.figures)));
@@ -220,6 +227,7 @@ fn met(args: &RunArgs, folder: &Path) -> Result<(World, Broker), Failure> {
     let ca = match &elsewhere.ca {
         Some(path) => read(path)?,
         None if elsewhere.target.is_some() => read(&world.ca_file())?,
+        None if url.starts_with("https:") => return Err("--ca is to name what vouches for the peer".into()),
         None => Vec::new(),
     };
     let ops = elsewhere.ops.as_ref().map(|ops| ops.trim_end_matches('/').to_owned());
@@ -242,12 +250,13 @@ async fn course(
     let (traffic, elsewhere) = (&scenario.traffic, &args.elsewhere);
     let foreign = elsewhere.peer_url.as_ref().map(|_| Foreign {
         dialect: elsewhere.peer_dialect,
+        issuer: elsewhere.peer_issuer.clone().unwrap_or_else(|| issuer.url().to_owned()),
         subject: elsewhere.peer_subject.clone(),
         audience: elsewhere.peer_audience.clone(),
         parameters: elsewhere.peer_param.clone(),
     });
-    let url = match foreign {
-        Some(_) => broker.url.clone(),
+    let url = match &elsewhere.peer_url {
+        Some(url) => url.clone(),
         None => format!("{}/{TENANT}/oauth2/v2.0/token", broker.url),
     };
     // Elsewhere, so that this thread can be interrupted.

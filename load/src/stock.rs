@@ -85,6 +85,7 @@ pub(crate) enum Dialect {
 #[derive(Debug, Clone)]
 pub(crate) struct Foreign {
     pub(crate) dialect: Dialect,
+    pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) audience: String,
     /// More parameters.
@@ -159,6 +160,7 @@ impl Maker<'_> {
         let claims = |credential| {
             let mut claims = claims(self.issuer.url(), &world::subject(identity, credential), self.now);
             if let Some(foreign) = self.foreign {
+                claims["iss"] = json!(foreign.issuer);
                 (claims["sub"], claims["aud"]) = (json!(foreign.subject), json!(foreign.audience));
             }
             claims
@@ -217,7 +219,9 @@ fn present(dialect: Dialect, assertion: &str, parameters: &[(String, String)]) -
         }
     };
     let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(assertion.len() + 400));
-    form.extend_pairs(own).extend_pairs(parameters);
+    // A parameter that is given replaces ours: servers differ in the token types that they want.
+    let ours = own.iter().filter(|(name, _)| parameters.iter().all(|(given, _)| given != name));
+    form.extend_pairs(ours).extend_pairs(parameters);
     form.finish().into()
 }
 
@@ -282,6 +286,33 @@ mod tests {
         let repeated = stock(true);
         let taken: Vec<_> = (0..5).map(|_| repeated.take().unwrap().0).collect();
         assert_eq!(taken, [0, 1, 0, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_sent_what_it_asks_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = Issuer::start(folder.path()).unwrap();
+        let mut scenario = Scenario::find(crate::scenario::DEFAULT).unwrap();
+        scenario.traffic.pool = 1;
+        let [client, audience] = ["client", "peer"].map(str::to_owned);
+        let id_token = "urn:ietf:params:oauth:token-type:id_token";
+        let parameters = [("scope", "all"), ("subject_token_type", id_token)];
+        let foreign = Foreign {
+            dialect: Dialect::Rfc8693,
+            issuer: client.clone(),
+            subject: client,
+            audience,
+            parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        };
+        let stock = make(&scenario, &issuer, Some(&foreign), &|_| ()).unwrap();
+        let body = stock.take().unwrap().1.clone();
+        let form: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
+        let names: Vec<_> = form.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["grant_type", "subject_token", "scope", "subject_token_type"]);
+        assert_eq!((&form[2].1[..], &form[3].1[..]), ("all", id_token));
+        let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(&form[1].1).unwrap().claims;
+        let said = ["iss", "sub", "aud"].map(|name| claims[name].as_str().unwrap());
+        assert_eq!(said, ["client", "client", "peer"]);
     }
 
     #[test]

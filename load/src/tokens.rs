@@ -10,6 +10,7 @@ use crate::client;
 use crate::recorder::Sample;
 use crate::report::Check;
 use crate::scenario::{Shape, Traffic};
+use crate::signer::Algorithm;
 use crate::world::{self, TENANT, resource};
 
 /// Seconds that `iat` lies back, for clocks that are behind.
@@ -37,15 +38,41 @@ pub(crate) async fn check(
         let issuer = discovery["issuer"].as_str().ok_or("the discovery document has no issuer")?.to_owned();
         keys.push((jwks, issuer));
     }
-    let fault = samples.iter().find_map(|sample| {
+    Ok(each(samples, "claims as configured", &|sample| {
         let (jwks, issuer) = &keys[0];
         let expected =
             Expected { traffic, identity: sample.number % shape.identities, roles: shape.roles, issuer };
-        expected.verify(jwks, &sample.body).err().map(|error| format!("token {}: {error}", sample.number))
-    });
-    let found =
-        fault.clone().unwrap_or_else(|| format!("{} tokens verified, claims as configured", samples.len()));
-    Ok(Check { what: "sampled tokens are sound".to_owned(), holds: fault.is_none(), found })
+        expected.verify(jwks, &sample.body)
+    }))
+}
+
+/// Checks that a peer signs as our broker does: what its tokens say is its own affair.
+pub(crate) async fn of_a_peer(
+    keys: &str,
+    ca: &[u8],
+    algorithm: Algorithm,
+    samples: &[Sample],
+) -> Result<Check, Failure> {
+    let keys: JwkSet = serde_json::from_slice(&client::get(keys, Some(ca)).await?.body)?;
+    let mut validation = Validation::new(algorithm.name().parse()?);
+    validation.validate_aud = false;
+    Ok(each(samples, "by the peer's keys", &|sample| verify(&keys, &sample.body, &validation).map(drop)))
+}
+
+fn each(samples: &[Sample], how: &str, verify: &dyn Fn(&Sample) -> Result<(), Failure>) -> Check {
+    let fault = samples
+        .iter()
+        .find_map(|sample| verify(sample).err().map(|error| format!("token {}: {error}", sample.number)));
+    let found = fault.clone().unwrap_or_else(|| format!("{} tokens verified, {how}", samples.len()));
+    Check { what: "sampled tokens are sound".to_owned(), holds: fault.is_none(), found }
+}
+
+/// The claims of a granted token.
+fn verify(keys: &JwkSet, body: &[u8], validation: &Validation) -> Result<Value, Failure> {
+    let Granted { access_token } = serde_json::from_slice(body)?;
+    let kid = decode_header(&access_token)?.kid.ok_or("no kid")?;
+    let key = DecodingKey::from_jwk(keys.find(&kid).ok_or("its key is not published")?)?;
+    Ok(decode::<Value>(&access_token, &key, validation)?.claims)
 }
 
 /// What one token is to say.
@@ -58,16 +85,12 @@ struct Expected<'a> {
 
 impl Expected<'_> {
     fn verify(&self, keys: &JwkSet, body: &[u8]) -> Result<(), Failure> {
-        let Granted { access_token } = serde_json::from_slice(body)?;
-        let header = decode_header(&access_token)?;
-        let kid = header.kid.ok_or("no kid")?;
-        let key = DecodingKey::from_jwk(keys.find(&kid).ok_or("its key is not published")?)?;
         let (algorithm, resource) = (self.traffic.token.name(), resource(self.traffic.token));
         let mut validation = Validation::new(algorithm.parse()?);
         validation.set_audience(&[resource.uri, resource.client_id]);
         validation.set_issuer(&[self.issuer]);
         validation.validate_nbf = true;
-        let claims = decode::<Value>(&access_token, &key, &validation)?.claims;
+        let claims = verify(keys, body, &validation)?;
 
         let mut roles: Vec<_> = (0..self.roles).map(|role| format!("Load.Role.{role}")).collect();
         roles.sort_unstable();
