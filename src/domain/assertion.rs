@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::algorithm::Algorithm;
 use super::base64url;
-use super::json::{Fault, Members, Mistyped};
+use super::json::{Fault, Members, Mistyped, text};
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
 
@@ -256,9 +256,9 @@ impl Run {
 
 /// `aud` is a string or a list of strings (RFC 7519 section 4.1.3). A list with an empty string in it is as good as none.
 fn audiences(value: &RawValue) -> Result<Vec<String>, Refusal> {
-    let list = match serde_json::from_str::<String>(value.get()) {
+    let list = match text(value) {
         Ok(single) => vec![single],
-        Err(_) => serde_json::from_str::<Vec<String>>(value.get()).map_err(|_| Mistyped)?,
+        Err(Mistyped) => serde_json::from_str::<Vec<String>>(value.get()).map_err(|_| Mistyped)?,
     };
     if list.len() > MAX_AUDIENCES {
         return Err(Refusal::AssertionMalformed("it has more than 32 audiences"));
