@@ -12,7 +12,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::aadsts::{self, Rendered, Surface};
-use crate::clock::{Clock, random};
+use crate::clock::{Clock, random_id};
 use crate::domain::ids::Guid;
 use crate::domain::refusal::Refusal;
 
@@ -33,12 +33,10 @@ impl Ids {
     /// From a request's headers.
     pub fn of(request: &Parts) -> Self {
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        // Asked for at once: the generator takes as long for one as for two.
-        let bytes = random::<32>();
-        let half = |at: usize| Guid::from_random(std::array::from_fn(|byte| bytes[at + byte]));
+        let fresh = || Guid::from_random(random_id());
         Self {
-            trace: half(0),
-            correlation: header("client-request-id").and_then(Guid::parse).unwrap_or_else(|| half(16)),
+            trace: fresh(),
+            correlation: header("client-request-id").and_then(Guid::parse).unwrap_or_else(fresh),
             echo: header("return-client-request-id").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         }
     }
