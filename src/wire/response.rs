@@ -19,6 +19,9 @@ use crate::domain::refusal::Refusal;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
+/// Headers of an answer, those of the HTTP layer included.
+const HEADERS: usize = 12;
+
 /// The two ids of a request: ours, and the caller's.
 #[derive(Debug, Clone, Copy)]
 pub struct Ids {
@@ -164,6 +167,8 @@ impl Wire {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        // For all that any answer has: else they move as they become more.
+        headers.reserve(HEADERS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if !self.is_local {
