@@ -2,6 +2,7 @@
 //!
 //! Everything that decides takes time and randomness as arguments; the composition root hands out one [`Clock`].
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,6 +58,24 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Random bytes for an id: it names something, and is no secret. The generator takes hardly longer for many bytes than for few,
+/// so each thread draws them ahead, at most 512 at a time; no byte is given twice.
+///
+/// # Panics
+/// As [`random`] does.
+pub fn random_id() -> [u8; 16] {
+    thread_local!(static AHEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    AHEAD.with_borrow_mut(|ahead| {
+        if ahead.is_empty() {
+            ahead.extend(random::<512>());
+        }
+        let at = ahead.len().saturating_sub(16);
+        let id = std::array::from_fn(|byte| ahead[at + byte]);
+        ahead.truncate(at);
+        id
+    })
+}
+
 /// Measures how long something takes, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(std::time::Instant);
@@ -77,5 +96,19 @@ impl Stopwatch {
     /// Time since the start.
     pub fn elapsed(self) -> std::time::Duration {
         self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_id_comes_twice_nor_any_half_of_one() {
+        let ids: Vec<_> = (0..1000).map(|_| random_id()).collect();
+        let halves: HashSet<_> = ids.iter().flat_map(|id| [&id[..8], &id[8..]]).collect();
+        assert_eq!(halves.len(), 2000);
     }
 }

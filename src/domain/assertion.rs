@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use memchr::memchr_iter;
 use serde_json::value::RawValue;
 
 use super::algorithm::Algorithm;
-use super::json::{Fault, Members, Mistyped};
+use super::base64url;
+use super::json::{Fault, Members, Mistyped, text};
 use super::policy::IssuerPolicy;
 use super::refusal::Refusal;
 
@@ -109,15 +109,15 @@ impl<'a> UnverifiedAssertion<'a> {
     /// Reads a compact JWS: three parts, strict base64url, strict JSON, no `crit`, no `b64`, `typ` absent or `JWT`, and every
     /// registered claim of its type.
     pub fn parse(compact: Compact<'a>) -> Result<Self, Refusal> {
-        let (signing_input, signature) = compact.text.rsplit_once('.').ok_or(NOT_COMPACT)?;
-        let (header, claims) = signing_input.split_once('.').ok_or(NOT_COMPACT)?;
-        if claims.contains('.') {
+        let mut dots = memchr_iter(b'.', compact.text.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(NOT_COMPACT);
-        }
+        };
+        let (header, claims) = (&compact.text[..first], &compact.text[first + 1..second]);
         let parts = Parts {
             header: Header::read(&decode(header)?)?,
             claims: Claims::read(&decode(claims)?)?,
-            signature: decode(signature)?,
+            signature: decode(&compact.text[second + 1..])?,
         };
         // Last: a kind is worth telling only of what is a JWT.
         match &parts.header.kind {
@@ -186,9 +186,8 @@ impl<'a> Candidate<'a> {
 
 const NOT_COMPACT: Refusal = Refusal::AssertionMalformed("it does not have the three parts of a compact JWS");
 
-/// Strict: no padding, no white space, no other alphabet, no loose bits at the end.
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::AssertionMalformed("a part is not base64url"))
+    base64url::decode(part).ok_or(Refusal::AssertionMalformed("a part is not base64url"))
 }
 
 /// GitHub's `job_workflow_ref`, unless it is longer than any sensible one. Nothing that decides needs it, so it is read when
@@ -257,9 +256,9 @@ impl Run {
 
 /// `aud` is a string or a list of strings (RFC 7519 section 4.1.3). A list with an empty string in it is as good as none.
 fn audiences(value: &RawValue) -> Result<Vec<String>, Refusal> {
-    let list = match serde_json::from_str::<String>(value.get()) {
+    let list = match text(value) {
         Ok(single) => vec![single],
-        Err(_) => serde_json::from_str::<Vec<String>>(value.get()).map_err(|_| Mistyped)?,
+        Err(Mistyped) => serde_json::from_str::<Vec<String>>(value.get()).map_err(|_| Mistyped)?,
     };
     if list.len() > MAX_AUDIENCES {
         return Err(Refusal::AssertionMalformed("it has more than 32 audiences"));
@@ -296,6 +295,8 @@ impl From<Fault> for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
 
     use super::*;

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::document::Field;
 
+/// Letters of a GUID.
+const TEXT: usize = 36;
+
 /// A tenant, client or principal id. Written in lower case wherever we publish it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Guid(Uuid);
@@ -15,7 +18,7 @@ impl Guid {
     /// Reads the hyphenated form alone: braces, URN and bare digits, which UUID parsers take too, are not GUIDs
     /// to Entra and would give one identity several names.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+        (text.len() == TEXT).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
     }
 
     /// Whether all digits are zero; such a GUID names nothing.
@@ -31,7 +34,7 @@ impl Guid {
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
+        f.pad(self.0.as_hyphenated().encode_lower(&mut [0; TEXT]))
     }
 }
 
@@ -43,7 +46,7 @@ impl fmt::Debug for Guid {
 
 impl Serialize for Guid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.0.as_hyphenated().encode_lower(&mut [0; TEXT]))
     }
 }
 

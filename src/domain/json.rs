@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::{memchr, memchr2_iter};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -37,12 +38,15 @@ impl<'a> Members<'a> {
     /// Reads one object. The whole text is checked for UTF-8 and depth, the top level for repeated names.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::Utf8)?;
-        if depth(text) > MAX_DEPTH {
+        // Every level takes a bracket, and tokens do not hold so many, texts in them included.
+        let may_be_deep = memchr2_iter(b'{', b'[', bytes).nth(MAX_DEPTH).is_some();
+        if may_be_deep && depth(text) > MAX_DEPTH {
             return Err(Fault::Depth);
         }
         let members: Self = serde_json::from_str(text).map_err(|_| Fault::Syntax)?;
         let mut names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
+        // Any order puts equal ones side by side. By length first, most are told apart without being read.
+        names.sort_unstable_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Fault::Duplicate);
         }
@@ -56,12 +60,22 @@ impl<'a> Members<'a> {
 
     /// A member that, when present, must be a JSON string.
     pub fn text(&self, name: &str) -> Result<Option<String>, Mistyped> {
-        self.typed(name)
+        self.get(name).map(text).transpose()
     }
 
     /// A member that, when present, must be of type `T`.
     pub fn typed<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Mistyped> {
         self.get(name).map(|value| serde_json::from_str(value.get()).map_err(|_| Mistyped)).transpose()
+    }
+}
+
+/// A value that must be a JSON string. Where it has no escapes it is what stands between its quotes: everything else was
+/// looked at when the object was read.
+pub fn text(value: &RawValue) -> Result<String, Mistyped> {
+    let quoted = value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(Mistyped)?;
+    match memchr(b'\\', quoted.as_bytes()) {
+        None => Ok(quoted.to_owned()),
+        Some(_) => serde_json::from_str(value.get()).map_err(|_| Mistyped),
     }
 }
 
@@ -181,6 +195,8 @@ mod tests {
         assert!(Members::read(nested(31).as_bytes()).is_ok());
         assert_eq!(fault(nested(32).as_bytes()), Fault::Depth);
         assert_eq!(fault(nested(100_000).as_bytes()), Fault::Depth);
+        // Many brackets, and no depth.
+        assert!(Members::read(format!("{{\"a\":[{}0]}}", "[],".repeat(1000)).as_bytes()).is_ok());
         assert!(Members::read(br#"{"a":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[["}"#).is_ok());
     }
 
@@ -190,6 +206,28 @@ mod tests {
         assert_eq!(members.text("exp"), Err(Mistyped));
         assert_eq!(members.text("iat"), Ok(None));
         assert_eq!(members.text("sub"), Ok(Some("a".to_owned())));
+    }
+
+    #[test]
+    fn texts_are_read_with_escapes_and_without_alike() {
+        for (written, read) in [
+            (r#""""#, Some("")),
+            (r#""a\u0062\n\"""#, Some("ab\n\"")),
+            (r#" "\\" "#, Some("\\")),
+            ("\"\u{e9}\u{1f600}\"", Some("\u{e9}\u{1f600}")),
+            (r#""\ud83d\ude00""#, Some("\u{1f600}")),
+            (r#""\ud83d""#, None),
+            (r#"["a"]"#, None),
+            ("7", None),
+            ("null", None),
+        ] {
+            let object = format!("{{\"a\":{written}}}");
+            let found = Members::read(object.as_bytes()).unwrap().text("a");
+            assert_eq!(found, read.map(|read| Some(read.to_owned())).ok_or(Mistyped), "{written}");
+        }
+        for broken in ["\"\u{1}\"", "\"\n\"", r#""\x""#, r#""\u12""#, r#""a\""#] {
+            assert_eq!(fault(format!("{{\"a\":{broken}}}").as_bytes()), Fault::Syntax, "{broken}");
+        }
     }
 
     proptest! {

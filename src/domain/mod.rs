@@ -10,6 +10,7 @@ pub mod algorithm;
 pub mod asked;
 pub mod assertion;
 pub mod authorize;
+pub mod base64url;
 pub mod bearer;
 pub mod credential;
 pub mod digest;

@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::Serialize;
 
 use super::SigningFailed;
+use crate::domain::base64url;
 use crate::domain::keyset::KeySet;
 use crate::domain::resource::{SigningAlgorithm, TokenVersion};
 use crate::secret::Secret;
@@ -106,10 +107,10 @@ impl SigningKey {
         let claims = serde_json::to_vec(claims).map_err(|_| SigningFailed)?;
         let mut jwt = String::with_capacity(header.len() + claims.len() * 4 / 3 + 352);
         jwt.push_str(header);
-        URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+        base64url::append(&claims, &mut jwt);
         let signature = self.pair.sign(jwt.as_bytes())?;
         jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+        base64url::append(&signature, &mut jwt);
         Ok(jwt)
     }
 }

@@ -61,9 +61,10 @@ pub(super) fn trimmed(form: &Form<'_>, name: &str) -> Option<String> {
 pub(super) fn success_v2(wire: &Wire, token: &Token, ids: &Ids) -> Response<Full<Bytes>> {
     let (lifetime, jwt) = (token.expires_in, token.jwt.as_str());
     // A token is base64url and dots. Looking for what to escape in it would take longer than all the rest here.
-    let body = format!(
-        r#"{{"token_type":"Bearer","expires_in":{lifetime},"ext_expires_in":{lifetime},"access_token":"{jwt}"}}"#
+    let head = format!(
+        r#"{{"token_type":"Bearer","expires_in":{lifetime},"ext_expires_in":{lifetime},"access_token":""#
     );
+    let body = [&head, jwt, r#""}"#].concat();
     wire.json_text(StatusCode::OK, body, ids)
 }
 

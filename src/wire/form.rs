@@ -57,17 +57,19 @@ pub(super) fn decode(text: &[u8]) -> Result<Cow<'_, str>, BrokenEncoding> {
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        (rest, _) = match first {
+    while let Some(at) = memchr2(b'%', b'+', rest) {
+        let (plain, tail) = (&rest[..at], &rest[at + 1..]);
+        bytes.extend_from_slice(plain);
+        (rest, _) = match rest[at] {
             b'+' => (tail, bytes.push(b' ')),
-            b'%' => {
+            _ => {
                 let (high, low) = (tail.first().and_then(digit), tail.get(1).and_then(digit));
                 let (Some(high), Some(low)) = (high, low) else { return Err(BrokenEncoding) };
                 (&tail[2..], bytes.push(high << 4 | low))
             }
-            byte => (tail, bytes.push(*byte)),
         };
     }
+    bytes.extend_from_slice(rest);
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| BrokenEncoding)
 }
 

@@ -12,12 +12,15 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::aadsts::{self, Rendered, Surface};
-use crate::clock::{Clock, random};
+use crate::clock::{Clock, random_id};
 use crate::domain::ids::Guid;
 use crate::domain::refusal::Refusal;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+
+/// Headers of an answer, those of the HTTP layer included.
+const HEADERS: usize = 12;
 
 /// The two ids of a request: ours, and the caller's.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +36,10 @@ impl Ids {
     /// From a request's headers.
     pub fn of(request: &Parts) -> Self {
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        // Asked for at once: the generator takes as long for one as for two.
-        let bytes = random::<32>();
-        let half = |at: usize| Guid::from_random(std::array::from_fn(|byte| bytes[at + byte]));
+        let fresh = || Guid::from_random(random_id());
         Self {
-            trace: half(0),
-            correlation: header("client-request-id").and_then(Guid::parse).unwrap_or_else(|| half(16)),
+            trace: fresh(),
+            correlation: header("client-request-id").and_then(Guid::parse).unwrap_or_else(fresh),
             echo: header("return-client-request-id").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         }
     }
@@ -166,6 +167,8 @@ impl Wire {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        // For all that any answer has: else they move as they become more.
+        headers.reserve(HEADERS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if !self.is_local {
