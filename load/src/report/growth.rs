@@ -186,7 +186,7 @@ fn grouped(value: usize) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (number, digit) in digits.chars().enumerate() {
-        if number > 0 && (digits.len() - number) % 3 == 0 {
+        if number > 0 && (digits.len() - number).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
