@@ -319,4 +319,18 @@ mod tests {
         stalled.over.store(true, Ordering::Release);
         assert_eq!(stalled.unsent(), 10);
     }
+
+    #[tokio::test]
+    async fn a_job_begins_when_another_has_ended_where_so_many_are_the_most() {
+        let pace = Pace { seconds: 60.0, count: None, rate: None };
+        let gate = Gate::new(pace, Stopwatch::start(), Some(2));
+        let (first, _second) = (gate.turn().await.unwrap(), gate.turn().await.unwrap());
+        tokio::select! {
+            biased;
+            _ = gate.turn() => panic!("a third of two"),
+            () = std::future::ready(()) => {}
+        }
+        drop(first);
+        assert!(gate.turn().await.is_some());
+    }
 }

@@ -214,4 +214,30 @@ mod tests {
         let published = fs::read_to_string(folder.path().join("jwks.json")).unwrap();
         assert!(published.contains("load-RS256-1") && !published.contains("load-RS256-2"), "{published}");
     }
+
+    #[tokio::test]
+    async fn each_issuer_has_a_url_and_documents_and_key_names_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = Issuer::start(folder.path(), 3).unwrap();
+        let documents = Documents::of(&issuer.url, &issuer.signers, Arc::default());
+        for (number, url) in issuer.urls().enumerate() {
+            let path = path(number);
+            assert_eq!(url, format!("{}{path}", issuer.url));
+            let [discovery, _] = &documents.rendered[&format!("{path}/.well-known/openid-configuration")];
+            let discovery: serde_json::Value = serde_json::from_slice(discovery).unwrap();
+            assert_eq!(
+                (&discovery["issuer"], &discovery["jwks_uri"]),
+                (&json!(url), &json!(format!("{url}/keys")))
+            );
+            let [keys, both] = &documents.rendered[&format!("{path}/keys")];
+            let has = |keys: &Bytes, edition| {
+                let kid = format!("\"{}\"", issuer.signer(number, Algorithm::Rs256, edition).kid());
+                String::from_utf8_lossy(keys).contains(&kid)
+            };
+            assert_eq!([has(keys, 0), has(keys, 1), has(both, 1)], [true, false, true], "{path}");
+            let other = &documents.rendered[&format!("{}/keys", super::path((number + 1) % 3))][0];
+            assert!(!has(other, 0), "{path}");
+        }
+        assert_eq!(documents.rendered.len(), 6);
+    }
 }
