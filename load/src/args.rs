@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::asserts::Assert;
+use crate::growth::Grows;
 use crate::scenario::DEFAULT;
 use crate::stock::Dialect;
 
@@ -30,6 +31,9 @@ pub(crate) enum Command {
         /// Another.
         second: PathBuf,
     },
+    /// Run a series: a broker for each size of identities, credentials, issuers, roles and connections, and what an exchange costs
+    /// there. Prints a table and one in Markdown; growth.json, growth.md and growth.svg go to the folder growth of --out.
+    Growth(GrowthArgs),
     /// Write configuration, directory, keys and CA for a broker or peer that is started by hand, and serve the issuer's
     /// documents until Ctrl-C, for an hour at most.
     Prepare {
@@ -51,7 +55,7 @@ pub(crate) enum Command {
     Echo,
 }
 
-#[derive(Args)]
+#[derive(Default, Args)]
 pub(crate) struct RunArgs {
     /// A known scenario, a file that ends in .toml, or "all" (but soak and smoke); may be repeated.
     #[arg(long = "scenario", short, default_value = DEFAULT, value_name = "NAME")]
@@ -59,27 +63,11 @@ pub(crate) struct RunArgs {
     /// Show the known scenarios.
     #[arg(long)]
     pub(crate) list: bool,
-    /// What must hold, as in p99<20ms, errors==0, cpu_ratio<1.2, open.p50<2ms; any figure of report.json. May be repeated.
-    #[arg(long = "assert", value_name = "CONDITION")]
-    pub(crate) asserts: Vec<Assert>,
-    /// Where reports go: report.json and report.html, in a folder of the scenario's name.
-    #[arg(long, default_value = "data/load", value_name = "FOLDER")]
-    pub(crate) out: PathBuf,
-    /// The broker's program, instead of building it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) broker: Option<PathBuf>,
-    /// Don't measure what the machine allows: no ratios.
-    #[arg(long)]
-    pub(crate) no_limits: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
     /// Connections, instead of the scenario's.
     #[arg(long, value_name = "N")]
     pub(crate) connections: Option<usize>,
-    /// Seconds of the last phase, instead of the scenario's.
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) seconds: Option<f64>,
-    /// Different assertions, instead of the scenario's.
-    #[arg(long, value_name = "N")]
-    pub(crate) pool: Option<usize>,
     /// The version of HTTP, 1 or 2, instead of the scenario's.
     #[arg(long, value_name = "VERSION")]
     pub(crate) http: Option<usize>,
@@ -93,8 +81,43 @@ pub(crate) struct RunArgs {
     pub(crate) elsewhere: Elsewhere,
 }
 
-/// What runs already.
+/// What one run and a series of them are told alike.
+#[derive(Clone, Default, Args)]
+pub(crate) struct Common {
+    /// What must hold, as in p99<20ms, errors==0, cpu_ratio<1.2, open.p50<2ms; any figure of report.json. May be repeated.
+    #[arg(long = "assert", value_name = "CONDITION")]
+    pub(crate) asserts: Vec<Assert>,
+    /// Where reports go: report.json and report.html, in a folder of the scenario's name.
+    #[arg(long, default_value = "data/load", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// The broker's program, instead of building it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) broker: Option<PathBuf>,
+    /// Don't measure what the machine allows: no ratios.
+    #[arg(long)]
+    pub(crate) no_limits: bool,
+    /// Seconds of the last phase, instead of the scenario's.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<f64>,
+    /// Different assertions, instead of the scenario's.
+    #[arg(long, value_name = "N")]
+    pub(crate) pool: Option<usize>,
+}
+
 #[derive(Args)]
+pub(crate) struct GrowthArgs {
+    /// What grows, instead of everything in turn; may be repeated.
+    #[arg(long = "axis", value_enum, value_name = "NAME")]
+    pub(crate) axes: Vec<Grows>,
+    /// Another series than the one that is compiled in.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) series: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What runs already.
+#[derive(Default, Args)]
 pub(crate) struct Elsewhere {
     /// A broker that runs already on this machine, with the configuration of `prepare FOLDER`.
     #[arg(long, value_name = "URL", requires = "folder", conflicts_with = "peer_url")]
@@ -149,10 +172,17 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["x", "--assert", "p99<20ms", "--assert", "errors==0"]).unwrap();
-        assert_eq!((cli.run.asserts.len(), cli.run.scenarios.as_slice()), (2, &[DEFAULT.to_owned()][..]));
+        assert_eq!(
+            (cli.run.common.asserts.len(), cli.run.scenarios.as_slice()),
+            (2, &[DEFAULT.to_owned()][..])
+        );
         for wrong in [&["--assert", "p99"][..], &["--peer-param", "x"], &["--target", "https://localhost:1"]]
         {
             assert!(Cli::try_parse_from([&["x"], wrong].concat()).is_err(), "{wrong:?}");
         }
+        let asked = ["x", "growth", "--axis", "roles", "--axis", "issuers", "--seconds", "1"];
+        let Some(Command::Growth(growth)) = Cli::try_parse_from(asked).unwrap().command else { panic!() };
+        assert_eq!((growth.axes, growth.common.seconds), (vec![Grows::Roles, Grows::Issuers], Some(1.0)));
+        assert!(Cli::try_parse_from(["x", "growth", "--axis", "height"]).is_err());
     }
 }

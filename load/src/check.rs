@@ -143,8 +143,8 @@ pub(crate) fn setting(scenario: &Scenario, ready_ms: Option<f64>) -> BTreeMap<St
         format!("{}, {} at a time, HTTP/{}", traffic.connections, traffic.streams, traffic.http);
     let shape = &scenario.directory;
     let directory = format!(
-        "{} identities, {} credentials each, {} roles",
-        shape.identities, shape.credentials, shape.roles
+        "{} identities, {} credentials each, {} issuers, {} roles",
+        shape.identities, shape.credentials, shape.issuers, shape.roles
     );
     [
         ("machine", Some(format!("{cores} cores, {}", model.map_or("unknown", |(_, model)| model)))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ficus::clock::Stopwatch;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use crate::Failure;
@@ -27,6 +27,8 @@ pub(crate) struct Course {
     pub(crate) connections: usize,
     /// Lanes that share a connection.
     pub(crate) streams: usize,
+    /// Requests at a time, at most; as many as there are lanes.
+    pub(crate) in_flight: Option<usize>,
     /// Since the run began.
     pub(crate) clock: Stopwatch,
 }
@@ -83,7 +85,7 @@ impl Running {
         lanes: Vec<Lane>,
         recorder: &Arc<Recorder>,
     ) -> Self {
-        let gate = Arc::new(Gate::new(pace, course.clock));
+        let gate = Arc::new(Gate::new(pace, course.clock, course.in_flight));
         gate.clone().keep(lanes.len());
         let mut tasks = JoinSet::new();
         for (number, lane) in lanes.into_iter().enumerate() {
@@ -124,7 +126,8 @@ async fn drive(
     recorder: Arc<Recorder>,
     (number, mut lane): (usize, Lane),
 ) -> Lane {
-    while let Some(intended) = gate.next().await {
+    loop {
+        let (_turn, Some(intended)) = (gate.turn().await, gate.next().await) else { break };
         let Some((item, body)) = course.stock.take() else {
             gate.run_out();
             break;
@@ -176,13 +179,15 @@ struct Gate {
     total: u64,
     next: AtomicU64,
     due: Semaphore,
+    /// Lanes come by in the order in which they asked.
+    turns: Semaphore,
     /// Nothing is left to send.
     is_out: AtomicBool,
     over: AtomicBool,
 }
 
 impl Gate {
-    fn new(pace: Pace, clock: Stopwatch) -> Self {
+    fn new(pace: Pace, clock: Stopwatch, in_flight: Option<usize>) -> Self {
         let start = clock.elapsed();
         let spacing = pace.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
         // A phase of the length of n spacings has n jobs.
@@ -195,6 +200,7 @@ impl Gate {
             total: by_time.min(pace.count.unwrap_or(u64::MAX)),
             next: AtomicU64::new(0),
             due: Semaphore::new(0),
+            turns: Semaphore::new(in_flight.unwrap_or(Semaphore::MAX_PERMITS)),
             is_out: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
@@ -210,6 +216,11 @@ impl Gate {
             + Duration::from_nanos(
                 u64::try_from(self.spacing.as_nanos()).unwrap_or(u64::MAX).saturating_mul(number),
             )
+    }
+
+    /// Held as long as a job takes.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
     }
 
     /// When the caller's next job was to begin, once it may; `None` when there is none.
@@ -270,7 +281,7 @@ mod tests {
     use super::*;
 
     fn gate(rate: Option<f64>, seconds: f64, count: Option<u64>) -> Arc<Gate> {
-        Arc::new(Gate::new(Pace { seconds, count, rate }, Stopwatch::start()))
+        Arc::new(Gate::new(Pace { seconds, count, rate }, Stopwatch::start(), None))
     }
 
     #[tokio::test]
@@ -307,5 +318,19 @@ mod tests {
         let stalled = gate(Some(1000.0), 0.01, None);
         stalled.over.store(true, Ordering::Release);
         assert_eq!(stalled.unsent(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_job_begins_when_another_has_ended_where_so_many_are_the_most() {
+        let pace = Pace { seconds: 60.0, count: None, rate: None };
+        let gate = Gate::new(pace, Stopwatch::start(), Some(2));
+        let (first, _second) = (gate.turn().await.unwrap(), gate.turn().await.unwrap());
+        tokio::select! {
+            biased;
+            _ = gate.turn() => panic!("a third of two"),
+            () = std::future::ready(()) => {}
+        }
+        drop(first);
+        assert!(gate.turn().await.is_some());
     }
 }

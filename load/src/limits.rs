@@ -106,7 +106,7 @@ impl Limits {
 pub(crate) async fn measure(traffic: &Traffic, talk: Talk, issuer: &Issuer) -> Result<Limits, Failure> {
     let mut limits = Limits::default();
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-        let (sign, verify) = cryptography(issuer.signer(algorithm, 0))?;
+        let (sign, verify) = cryptography(issuer.signer(0, algorithm, 0))?;
         limits.sign.insert(algorithm.name().to_owned(), sign);
         limits.verify.insert(algorithm.name().to_owned(), verify);
     }
@@ -153,6 +153,7 @@ impl Measured<'_> {
             expected: Expected::Status(200),
             connections: lanes.0,
             streams: lanes.1,
+            in_flight: self.traffic.in_flight,
             clock: Stopwatch::start(),
         });
         let lanes = self::lanes(&course).await?;
@@ -221,9 +222,10 @@ mod tests {
     }
 
     fn floor(send: Send, token: Algorithm, cold: bool) -> f64 {
-        let (pool, connections, streams, http, probe) = (1, 1, 1, 1, false);
+        let (pool, connections, streams, in_flight, http, probe) = (1, 1, 1, None, 1, false);
         let assertion = Algorithm::Rs256;
-        let traffic = Traffic { send, assertion, token, pool, connections, streams, http, cold, probe };
+        let traffic =
+            Traffic { send, assertion, token, pool, connections, streams, in_flight, http, cold, probe };
         limits().floor(&traffic).sum()
     }
 

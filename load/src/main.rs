@@ -8,6 +8,7 @@ mod client;
 mod echo;
 mod engine;
 mod faults;
+mod growth;
 mod issuer;
 mod limits;
 mod process;
@@ -16,6 +17,7 @@ mod report;
 mod run;
 mod sampler;
 mod scenario;
+mod shape;
 mod show;
 mod signer;
 mod stock;
@@ -62,6 +64,9 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
             show::line(report::compare(first, second)?.trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Growth(args)) => {
+            until_interrupted(async { growth::run(args).await.map(|()| ExitCode::SUCCESS) })
+        }
         Some(Command::Prepare { folder, scenario }) => until_interrupted(prepare(folder, scenario)),
         None if cli.run.list => {
             for (name, text) in KNOWN {
@@ -76,6 +81,8 @@ fn command(cli: &Cli) -> Result<ExitCode, Failure> {
 /// On this thread: children end with the thread that started them. On Ctrl-C or SIGTERM everything is dropped, and
 /// children with it.
 fn until_interrupted(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    // Each connection is an open file, here as there.
+    ficus::net::room_for_connections();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let (mut interrupt, mut terminate) =
@@ -94,14 +101,12 @@ fn until_interrupted(work: impl Future<Output = Result<ExitCode, Failure>>) -> R
 }
 
 async fn runs(args: &RunArgs) -> Result<ExitCode, Failure> {
-    // Each connection is an open file, here as there.
-    ficus::net::room_for_connections();
     let mut all_hold = true;
     for name in scenario::named(&args.scenarios) {
         let mut scenario = Scenario::find(name)?;
         scenario.change(args)?;
         let report = run::run(args, &scenario).await?;
-        let folder = args.out.join(&report.scenario);
+        let folder = args.common.out.join(&report.scenario);
         report.write(&folder)?;
         show::line(&show::table(&report));
         show::line(&format!("  {}", folder.join("report.html").display()));
@@ -112,7 +117,7 @@ async fn runs(args: &RunArgs) -> Result<ExitCode, Failure> {
 
 async fn prepare(folder: &Path, scenario: &str) -> Result<ExitCode, Failure> {
     let scenario = Scenario::find(scenario)?;
-    let issuer = Issuer::start(&folder.join("issuer"))?;
+    let issuer = Issuer::start(&folder.join("issuer"), scenario.directory.issuers)?;
     let world = World::write(folder, &scenario.directory, &issuer)?;
     let (file, public, ops) = (world.config_file(), &world.public_url, &world.ops_url);
     let (file, shown) = (file.display(), folder.display());
@@ -120,7 +125,7 @@ async fn prepare(folder: &Path, scenario: &str) -> Result<ExitCode, Failure> {
         "issuer {}, vouched for by {shown}/issuer.pem, keys also in {shown}/issuer/jwks.json\n\
          a broker:  ficus keys init --config {file}; ficus serve --config {file}\n\
          its load:  ficus-load --scenario {} --folder {shown} --target {public} --ops {ops} --audit {}",
-        issuer.url(),
+        issuer.url(0),
         scenario.name,
         world.audit_file().display(),
     ));

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: &RunArgs, scenario: &Scenario) -> Result<Report, F
     let mut stage = Stage::set(args, scenario).await?;
     let talk = stage.first().await?;
     let issuer = stage.victims.issuer.clone();
-    let measure = async || match args.no_limits {
+    let measure = async || match args.common.no_limits {
         true => Ok(None),
         false => limits::measure(&scenario.traffic, talk, &issuer).await.map(Some),
     };
@@ -69,10 +69,10 @@ impl<'a> Stage<'a> {
     async fn set(args: &'a RunArgs, scenario: &'a Scenario) -> Result<Self, Failure> {
         let elsewhere = &args.elsewhere;
         let is_ours = elsewhere.target.is_none() && elsewhere.peer_url.is_none();
-        let program = if is_ours { Some(program(args.broker.as_deref())?) } else { None };
+        let program = if is_ours { Some(program(args.common.broker.as_deref())?) } else { None };
         let temporary = if args.folder.is_none() { Some(TempDir::with_prefix("ficus-load-")?) } else { None };
         let folder = temporary.as_ref().map(TempDir::path).or(args.folder.as_deref()).ok_or("no folder")?;
-        let issuer = Arc::new(Issuer::start(&folder.join("issuer"))?);
+        let issuer = Arc::new(Issuer::start(&folder.join("issuer"), scenario.directory.issuers)?);
         if !issuer.is_served_here() && scenario.faults.iter().any(|fault| fault.act.is_of_the_issuer()) {
             return Err(
                 "the issuer is served by another process, which can't be told to fail or rotate".into()
@@ -210,9 +210,9 @@ impl<'a> Stage<'a> {
         }
         report.figures();
         let own = elsewhere.peer_url.is_none().then_some(&scenario.asserts).into_iter().flatten();
-        report
-            .checks
-            .extend(own.chain(&self.args.asserts).map(|assert| check::assert(assert, &report.figures)));
+        report.checks.extend(
+            own.chain(&self.args.common.asserts).map(|assert| check::assert(assert, &report.figures)),
+        );
         report.warnings = check::warnings(&report);
         Ok(report)
     }
@@ -250,7 +250,7 @@ async fn course(
     let (traffic, elsewhere) = (&scenario.traffic, &args.elsewhere);
     let foreign = elsewhere.peer_url.as_ref().map(|_| Foreign {
         dialect: elsewhere.peer_dialect,
-        issuer: elsewhere.peer_issuer.clone().unwrap_or_else(|| issuer.url().to_owned()),
+        issuer: elsewhere.peer_issuer.clone().unwrap_or_else(|| issuer.url(0)),
         subject: elsewhere.peer_subject.clone(),
         audience: elsewhere.peer_audience.clone(),
         parameters: elsewhere.peer_param.clone(),
@@ -280,6 +280,7 @@ async fn course(
         expected: expected(traffic.send),
         connections: traffic.connections,
         streams: traffic.streams,
+        in_flight: traffic.in_flight,
         clock: Stopwatch::start(),
     })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 use crate::args::RunArgs;
 use crate::asserts::Assert;
+use crate::shape::Shape;
 use crate::signer::Algorithm;
 
 /// The scenarios that are compiled in, in the order in which they are listed.
@@ -38,6 +39,9 @@ scenarios!(
 
 /// The scenario of a run without a name.
 pub(crate) const DEFAULT: &str = "fresh-rs256";
+
+/// Of one run; the broker is told to have room for them.
+pub(crate) const MOST_CONNECTIONS: usize = 10_000;
 
 /// What "all" leaves out: one takes long, the other measures nothing.
 const SPECIAL: [&str; 2] = ["soak", "smoke"];
@@ -72,24 +76,6 @@ pub(crate) struct Scenario {
     pub(crate) asserts: Vec<Assert>,
 }
 
-/// The directory that the broker is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Shape {
-    /// 1 to 100000.
-    pub(crate) identities: usize,
-    /// Of each identity, 1 to 20.
-    pub(crate) credentials: usize,
-    /// That each identity has at each resource, 1 to 200.
-    pub(crate) roles: usize,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self { identities: 10, credentials: 1, roles: 1 }
-    }
-}
-
 /// What is sent, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,6 +96,9 @@ pub(crate) struct Traffic {
     /// Requests at a time on each connection, with HTTP/2: 1 to 100.
     #[serde(default = "one")]
     pub(crate) streams: usize,
+    /// At most so many requests at a time, 1 to 10000, for which all connections take turns; one on each of them.
+    #[serde(default)]
+    pub(crate) in_flight: Option<usize>,
     /// The version, 1 or 2.
     #[serde(default = "one")]
     pub(crate) http: usize,
@@ -272,10 +261,8 @@ impl Scenario {
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, Failure> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| format!("scenario {name}: {error}"))?;
         name.clone_into(&mut scenario.name);
-        match scenario.fault() {
-            Some(fault) => Err(format!("scenario {name}: {fault}").into()),
-            None => Ok(scenario),
-        }
+        scenario.sound()?;
+        Ok(scenario)
     }
 
     /// With what the command line says otherwise.
@@ -283,28 +270,33 @@ impl Scenario {
         let traffic = &mut self.traffic;
         let to = |value: &mut usize, other: Option<usize>| *value = other.unwrap_or(*value);
         to(&mut traffic.connections, args.connections);
-        to(&mut traffic.pool, args.pool);
+        to(&mut traffic.pool, args.common.pool);
         to(&mut traffic.http, args.http);
         to(&mut traffic.streams, args.streams);
-        if let (Some(seconds), Some(last)) = (args.seconds, self.phases.last_mut()) {
+        if let (Some(seconds), Some(last)) = (args.common.seconds, self.phases.last_mut()) {
             last.seconds = seconds;
         }
-        self.fault().map_or(Ok(()), |fault| Err(fault.into()))
+        self.sound()
+    }
+
+    /// The error when something makes no sense.
+    pub(crate) fn sound(&self) -> Result<(), Failure> {
+        self.fault().map_or(Ok(()), |fault| Err(format!("scenario {}: {fault}", self.name).into()))
     }
 
     /// The first thing that makes no sense.
     fn fault(&self) -> Option<String> {
-        let Shape { identities, credentials, roles } = self.directory;
-        let Traffic { pool, connections, streams, http, cold, .. } = self.traffic;
+        let Traffic { pool, connections, streams, in_flight, http, cold, .. } = self.traffic;
         let bounds = [
-            ("directory.identities", identities, 100_000),
-            ("directory.credentials", credentials, 20),
-            ("directory.roles", roles, 200),
             ("traffic.pool", pool, 2_000_000),
-            ("traffic.connections", connections, 10_000),
+            ("traffic.connections", connections, MOST_CONNECTIONS),
             ("traffic.streams", streams, 100),
+            ("traffic.in_flight", in_flight.unwrap_or(1), 10_000),
             ("traffic.http", http, 2),
         ];
+        if let Some(fault) = self.directory.fault() {
+            return Some(fault);
+        }
         if let Some((name, _, most)) = bounds.iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
             return Some(format!("{name} is to be 1 to {most}"));
         }
@@ -404,6 +396,8 @@ mod tests {
         assert!(refused("\"reload\"", "\"explode\"").contains("explode"));
         assert!(refused("[traffic]", "[traffic]\nhttp = 3").contains("traffic.http is to be 1 to 2"));
         assert!(refused("[traffic]", "[traffic]\nstreams = 2").contains("needs http = 2"));
+        assert!(refused("[traffic]", "[traffic]\nin_flight = 0").contains("in_flight is to be 1 to 10000"));
+        assert!(refused("[traffic]", "[directory]\nissuers = 201\n[traffic]").contains("is to be 1 to 200"));
         assert!(refused("\"open\"", "\"full\"").contains("two phases are called full"));
         assert!(refused("seconds = 2", "seconds = 0").contains("0.1 to 3600"));
         assert!(refused("seconds = 2", "seconds = 2\nwarm = true").contains("needs a closed loop"));

@@ -37,15 +37,7 @@ pub(crate) fn table(report: &Report) -> String {
     ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(report.phases.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(
-            |(n, (cell, width))| if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") },
-        );
-        let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  "));
-    }
+    text += &aligned(&rows);
     let _ = writeln!(text, "  latencies in ms from the intended moment; broker, own, other: busy cores\n");
     if !report.floor.0.is_empty() {
         let parts: Vec<_> = report.floor.0.iter().map(|(name, cost)| format!("{name} {cost:.1}")).collect();
@@ -62,6 +54,20 @@ pub(crate) fn table(report: &Report) -> String {
             check.what,
             check.found
         );
+    }
+    text
+}
+
+/// Rows whose columns stand in line: words first, then numbers.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (widths, mut text) = (std::array::from_fn::<_, N, _>(width), String::new());
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(
+            |(n, (cell, width))| if n == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") },
+        );
+        let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  "));
     }
     text
 }

@@ -1,5 +1,7 @@
 //! The keys of the emulated issuer, parsed once: a pool of twenty thousand assertions takes seconds, not a minute.
 
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -39,7 +41,7 @@ enum Pair {
 
 /// A private key with its name.
 pub(crate) struct Signer {
-    pair: Pair,
+    pair: Arc<Pair>,
     kid: String,
 }
 
@@ -66,19 +68,24 @@ impl Signer {
                 Pair::Ecdsa(Box::new(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)?))
             }
         };
-        Ok(Self { pair, kid })
+        Ok(Self { pair: Arc::new(pair), kid })
+    }
+
+    /// The same key by another name.
+    pub(crate) fn renamed(&self, kid: String) -> Self {
+        Self { pair: self.pair.clone(), kid }
     }
 
     /// The private key, to be kept.
     pub(crate) fn to_pkcs8(&self) -> Result<Vec<u8>, Failure> {
-        Ok(match &self.pair {
+        Ok(match &*self.pair {
             Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair)?.as_ref().to_vec(),
             Pair::Ecdsa(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
         })
     }
 
     pub(crate) fn algorithm(&self) -> Algorithm {
-        match self.pair {
+        match *self.pair {
             Pair::Rsa(_) => Algorithm::Rs256,
             Pair::Ecdsa(_) => Algorithm::Es256,
         }
@@ -87,7 +94,7 @@ impl Signer {
     /// What the key set shows.
     pub(crate) fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        match &self.pair {
+        match &*self.pair {
             Pair::Rsa(pair) => {
                 let public = pair.public_key();
                 let n = text(public.modulus().big_endian_without_leading_zero());
@@ -105,7 +112,7 @@ impl Signer {
 
     /// The signature of a message.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
-        match &self.pair {
+        match &*self.pair {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
@@ -117,7 +124,7 @@ impl Signer {
 
     /// What checks its signatures, parsed.
     pub(crate) fn verifier(&self) -> Result<ParsedPublicKey, Failure> {
-        Ok(match &self.pair {
+        Ok(match &*self.pair {
             Pair::Rsa(pair) => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref())?,
             Pair::Ecdsa(pair) => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())?,
         })

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::issuer::{EDITIONS, Issuer};
 use crate::scenario::{Scenario, Send};
-use crate::signer::Signer;
 use crate::world::{self, AUDIENCE};
 
 /// Seconds from now that an assertion is good for: longer than any run.
@@ -71,11 +70,12 @@ impl Shelf {
 }
 
 /// How a server wants an assertion to be presented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Dialect {
     /// `client_assertion`.
     ClientCredentials,
     /// `subject_token`.
+    #[default]
     Rfc8693,
     /// `assertion`, of RFC 7523.
     JwtBearer,
@@ -109,8 +109,7 @@ pub(crate) fn make(
     let editions = if rotates { EDITIONS } else { 1 };
     let now = Clock::system().now();
     let shelves = (0..editions).map(|edition| {
-        let maker =
-            Maker { scenario, issuer, foreign, signer: issuer.signer(traffic.assertion, edition), now };
+        let maker = Maker { scenario, issuer, foreign, edition, now };
         on_all_cores(count / editions, &|number| {
             let body = maker.body(number);
             tick(1);
@@ -148,17 +147,20 @@ struct Maker<'a> {
     scenario: &'a Scenario,
     issuer: &'a Issuer,
     foreign: Option<&'a Foreign>,
-    signer: &'a Signer,
+    edition: usize,
     now: i64,
 }
 
 impl Maker<'_> {
     fn body(&self, number: usize) -> Result<Bytes, Failure> {
         let shape = &self.scenario.directory;
-        let (identity, credential) =
-            (number % shape.identities, number / shape.identities % shape.credentials);
+        let (identity, credential) = shape.asked_for(number);
+        // Another server knows the first issuer alone.
+        let issuer = if self.foreign.is_some() { 0 } else { shape.issuer_of(identity, credential) };
+        let signer = self.issuer.signer(issuer, self.scenario.traffic.assertion, self.edition);
         let claims = |credential| {
-            let mut claims = claims(self.issuer.url(), &world::subject(identity, credential), self.now);
+            let mut claims =
+                claims(&self.issuer.url(issuer), &world::subject(identity, credential), self.now);
             if let Some(foreign) = self.foreign {
                 claims["iss"] = json!(foreign.issuer);
                 (claims["sub"], claims["aud"]) = (json!(foreign.subject), json!(foreign.audience));
@@ -166,11 +168,11 @@ impl Maker<'_> {
             claims
         };
         let assertion = match self.scenario.traffic.send {
-            Send::Fresh | Send::Repeated => self.signer.token(&claims(credential))?,
-            Send::RefusedSubject => self.signer.token(&claims(shape.credentials))?,
-            Send::RefusedSignature => self.signer.forged(self.signer.kid(), &claims(credential), &noise()),
-            Send::UnknownKid => self.signer.forged(&format!("none-{number}"), &claims(credential), &noise()),
-            Send::Garbage => garbage(number, &self.signer.token(&claims(credential))?),
+            Send::Fresh | Send::Repeated => signer.token(&claims(credential))?,
+            Send::RefusedSubject => signer.token(&claims(shape.credentials))?,
+            Send::RefusedSignature => signer.forged(signer.kid(), &claims(credential), &noise()),
+            Send::UnknownKid => signer.forged(&format!("none-{number}"), &claims(credential), &noise()),
+            Send::Garbage => garbage(number, &signer.token(&claims(credential))?),
         };
         Ok(match self.foreign {
             Some(foreign) => present(foreign.dialect, &assertion, &foreign.parameters),
@@ -291,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_is_sent_what_it_asks_for() {
         let folder = tempfile::tempdir().unwrap();
-        let issuer = Issuer::start(folder.path()).unwrap();
+        let issuer = Issuer::start(folder.path(), 1).unwrap();
         let mut scenario = Scenario::find(crate::scenario::DEFAULT).unwrap();
         scenario.traffic.pool = 1;
         let [client, audience] = ["client", "peer"].map(str::to_owned);

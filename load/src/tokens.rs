@@ -9,7 +9,8 @@ use crate::Failure;
 use crate::client;
 use crate::recorder::Sample;
 use crate::report::Check;
-use crate::scenario::{Shape, Traffic};
+use crate::scenario::Traffic;
+use crate::shape::Shape;
 use crate::signer::Algorithm;
 use crate::world::{self, TENANT, resource};
 
@@ -41,7 +42,7 @@ pub(crate) async fn check(
     Ok(each(samples, "claims as configured", &|sample| {
         let (jwks, issuer) = &keys[0];
         let expected =
-            Expected { traffic, identity: sample.number % shape.identities, roles: shape.roles, issuer };
+            Expected { traffic, identity: shape.asked_for(sample.number).0, roles: shape.roles, issuer };
         expected.verify(jwks, &sample.body)
     }))
 }
@@ -92,10 +93,14 @@ impl Expected<'_> {
         validation.validate_nbf = true;
         let claims = verify(keys, body, &validation)?;
 
-        let mut roles: Vec<_> = (0..self.roles).map(|role| format!("Load.Role.{role}")).collect();
-        roles.sort_unstable();
+        let mut roles: Vec<_> = (0..self.roles).map(|role| json!(format!("Load.Role.{role}"))).collect();
+        roles.sort_by_key(Value::to_string);
         let mut said = claims["roles"].clone();
-        said.as_array_mut().ok_or("no roles")?.sort_by_key(Value::to_string);
+        if let Some(said) = said.as_array_mut() {
+            said.sort_by_key(Value::to_string);
+        }
+        // Who has none has no such claim.
+        let roles = if roles.is_empty() { Value::Null } else { json!(roles) };
         let principal = world::principal_id(self.identity);
         let client = if resource.version == "2.0" { "azp" } else { "appid" };
         let expected = [
@@ -104,7 +109,7 @@ impl Expected<'_> {
             ("sub", json!(principal), &claims["sub"]),
             (client, json!(world::client_id(self.identity)), &claims[client]),
             ("ver", json!(resource.version), &claims["ver"]),
-            ("roles", json!(roles), &said),
+            ("roles", roles, &said),
         ];
         if let Some((name, wanted, found)) = expected.iter().find(|(_, wanted, found)| wanted != *found) {
             return Err(format!("{name} is {found}, not {wanted}").into());

@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn bytes_come_back_whatever_their_number() {
         for length in 0..400_u16 {
-            let bytes: Vec<u8> = (0..length).map(|at| (at * 151 >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|at| ((at * 151) >> 3).to_le_bytes()[0]).collect();
             let mut text = "before.".to_owned();
             append(&bytes, &mut text);
             assert_eq!(text, format!("before.{}", URL_SAFE_NO_PAD.encode(&bytes)));

@@ -1,6 +1,8 @@
 //! What a run has found, as it is kept: figures in milliseconds, microseconds of processor time, MiB and cores.
 
+mod bars;
 mod compare;
+mod growth;
 mod html;
 mod svg;
 
@@ -9,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 pub(crate) use compare::compare;
+pub(crate) use growth::Growth;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;

@@ -106,7 +106,7 @@ impl Scale {
 }
 
 /// About so many, evenly within the bounds.
-fn round_numbers((low, high): (f64, f64), count: f64) -> Vec<f64> {
+pub(super) fn round_numbers((low, high): (f64, f64), count: f64) -> Vec<f64> {
     let raw = (high - low) / count;
     let power = 10_f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= raw);
