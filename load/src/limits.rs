@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::client::{Ask, Dialer};
-use crate::echo::Echo;
+use crate::echo::{self, Echo};
 use crate::engine::{Course, Job, Pace, Running, lanes};
 use crate::issuer::Issuer;
 use crate::process::thread_cpu;
@@ -46,6 +46,10 @@ pub(crate) struct Limits {
     pub(crate) document: f64,
     /// A whole TLS handshake on a connection of its own, accept and end included.
     pub(crate) handshake: f64,
+    /// The echo, where it also checks and signs for each request what the scenario's jobs need: the same steps cost more one after
+    /// the other than each for itself, since none finds the processor's caches as it left them.
+    #[serde(default)]
+    pub(crate) in_one_server: f64,
 }
 
 /// How client and server talk.
@@ -80,25 +84,51 @@ impl Limits {
             echo_plain: f64::midpoint(self.echo_plain, later.echo_plain),
             document: f64::midpoint(self.document, later.document),
             handshake: f64::midpoint(self.handshake, later.handshake),
+            in_one_server: f64::midpoint(self.in_one_server, later.in_one_server),
         }
     }
 
     /// What a job of this traffic can't avoid.
     pub(crate) fn floor(&self, traffic: &Traffic) -> Floor {
         let (assertion, token) = (traffic.assertion.name(), traffic.token.name());
-        let verify = || (format!("{assertion} verify"), self.verify[assertion]);
         let mut parts = vec![("echo".to_owned(), self.echo)];
-        match traffic.send {
-            Send::Fresh => parts.extend([verify(), (format!("{token} sign"), self.sign[token])]),
-            Send::RefusedSubject | Send::RefusedSignature => parts.push(verify()),
-            // What was verified and signed before need not be again.
-            Send::Repeated | Send::UnknownKid | Send::Garbage => {}
+        let steps = Steps::of(traffic);
+        if steps.verify {
+            parts.push((format!("{assertion} verify"), self.verify[assertion]));
+        }
+        if steps.sign {
+            parts.push((format!("{token} sign"), self.sign[token]));
         }
         if traffic.cold {
             parts.push(("handshake".to_owned(), self.handshake));
             parts.push(("document".to_owned(), self.document));
         }
         Floor(parts)
+    }
+}
+
+/// Which signatures a job needs.
+#[derive(Clone, Copy)]
+struct Steps {
+    verify: bool,
+    sign: bool,
+}
+
+impl Steps {
+    fn of(traffic: &Traffic) -> Self {
+        let (verify, sign) = match traffic.send {
+            Send::Fresh => (true, true),
+            Send::RefusedSubject | Send::RefusedSignature => (true, false),
+            // What was verified and signed before need not be again.
+            Send::Repeated | Send::UnknownKid | Send::Garbage => (false, false),
+        };
+        Self { verify, sign }
+    }
+
+    /// As the echo is told them.
+    fn path(self, traffic: &Traffic) -> String {
+        let step = |wanted, algorithm: Algorithm| if wanted { algorithm.name() } else { echo::NOTHING };
+        format!("/{}/{}", step(self.verify, traffic.assertion), step(self.sign, traffic.token))
     }
 }
 
@@ -111,31 +141,39 @@ pub(crate) async fn measure(traffic: &Traffic, talk: Talk, issuer: &Issuer) -> R
         limits.verify.insert(algorithm.name().to_owned(), verify);
     }
     let echo = Echo::start()?;
-    let kept = Measured { echo: &echo, traffic, with_tls: true, request: talk.request, answer: talk.answer };
+    let steps = String::new();
+    let kept =
+        Measured { echo: &echo, traffic, with_tls: true, request: talk.request, answer: talk.answer, steps };
     limits.echo = kept.cost().await?;
-    limits.echo_plain = Measured { with_tls: false, ..kept }.cost().await?;
+    limits.in_one_server =
+        Measured { steps: Steps::of(traffic).path(traffic), ..kept.clone() }.cost().await?;
+    limits.echo_plain = Measured { with_tls: false, ..kept.clone() }.cost().await?;
     if traffic.cold {
-        limits.document = Measured { request: 0, answer: talk.document, ..kept }.cost().await?;
+        limits.document = Measured { request: 0, answer: talk.document, ..kept.clone() }.cost().await?;
     }
     limits.handshake = kept.handshake().await?;
     Ok(limits)
 }
 
 /// One server that is measured.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Measured<'a> {
     echo: &'a Echo,
     traffic: &'a Traffic,
     with_tls: bool,
     request: usize,
     answer: usize,
+    /// What is computed for each request, as a path.
+    steps: String,
 }
 
 impl Measured<'_> {
     /// A request on a connection that is kept.
     async fn cost(&self) -> Result<f64, Failure> {
-        let (url, http) =
-            (self.echo.url(self.with_tls, self.answer), if self.with_tls { self.traffic.http } else { 1 });
+        let (url, http) = (
+            self.echo.url(self.with_tls, self.answer) + &self.steps,
+            if self.with_tls { self.traffic.http } else { 1 },
+        );
         let ask = if self.request == 0 { Ask::get(&url, http) } else { Ask::post(&url, http) };
         let streams = if http == 2 { self.traffic.streams } else { 1 };
         self.run((&url, http), Job::Kept(ask?), (self.traffic.connections, streams)).await
@@ -218,7 +256,15 @@ mod tests {
     fn limits() -> Limits {
         let of = |rs256, es256| BTreeMap::from([("RS256".to_owned(), rs256), ("ES256".to_owned(), es256)]);
         let (sign, verify) = (of(244.0, 16.0), of(16.0, 50.0));
-        Limits { sign, verify, echo: 15.0, echo_plain: 12.0, document: 14.0, handshake: 300.0 }
+        Limits {
+            sign,
+            verify,
+            echo: 15.0,
+            echo_plain: 12.0,
+            document: 14.0,
+            handshake: 300.0,
+            in_one_server: 290.0,
+        }
     }
 
     fn floor(send: Send, token: Algorithm, cold: bool) -> f64 {

@@ -42,6 +42,13 @@ pub(crate) fn table(report: &Report) -> String {
     if !report.floor.0.is_empty() {
         let parts: Vec<_> = report.floor.0.iter().map(|(name, cost)| format!("{name} {cost:.1}")).collect();
         let _ = writeln!(text, "  limit: {} = {:.1} us of one core", parts.join(" + "), report.floor.sum());
+        let in_one_server = report.limits.as_ref().map_or(0.0, |limits| limits.in_one_server);
+        if in_one_server > 0.0 {
+            let _ = writeln!(
+                text,
+                "  the same steps in one server, without a connection's beginning: {in_one_server:.1} us"
+            );
+        }
     }
     for warning in &report.warnings {
         let _ = writeln!(text, "  warning: {warning}");

@@ -138,8 +138,12 @@ fn limits(report: &Report, html: &mut String) {
     *html += "</div><table><tr><th>all limits</th><th>us</th></tr>";
     let signatures = limits.sign.iter().map(|(name, cost)| (format!("{name} sign"), *cost));
     let checks = limits.verify.iter().map(|(name, cost)| (format!("{name} verify"), *cost));
-    let others =
-        [("echo", limits.echo), ("echo without TLS", limits.echo_plain), ("TLS handshake", limits.handshake)];
+    let others = [
+        ("echo", limits.echo),
+        ("echo without TLS", limits.echo_plain),
+        ("TLS handshake", limits.handshake),
+        ("the scenario's signatures and echo in one server", limits.in_one_server),
+    ];
     let others = others.map(|(name, cost)| (name.to_owned(), cost));
     for (name, cost) in signatures.chain(checks).chain(others) {
         let _ = write!(html, "<tr><td>{name}</td><td>{cost:.1}</td></tr>");
