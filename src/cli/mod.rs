@@ -200,3 +200,31 @@ fn absolute(path: &Path) -> PathBuf {
 fn shell_quoted(path: &Path) -> String {
     format!("'{}'", absolute(path).display().to_string().replace('\'', r"'\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_kept_does_not_keep_a_server_from_ending() {
+        let (may_go, kept) = mpsc::channel::<()>();
+        let (came, has_come) = tokio::sync::oneshot::channel();
+        let (ended, has_ended) = mpsc::channel();
+        let server = async move {
+            tokio::spawn(async move {
+                let _ = came.send(());
+                // As a write does on a disk that hangs.
+                let _ = kept.recv();
+            });
+            let _ = has_come.await;
+            Ok(())
+        };
+        thread::spawn(move || ended.send(run_server(server).is_ok()));
+        assert_eq!(has_ended.recv_timeout(Duration::from_secs(20)), Ok(true));
+        drop(may_go);
+    }
+}

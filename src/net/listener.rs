@@ -25,6 +25,8 @@ use super::watch::Watch;
 /// The pause after an error of accept itself. When descriptors run out, accept fails at once and for as long as it lasts;
 /// connections that wait meanwhile stay in the kernel's queue.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long the tasks that are broken off at the end have to let go; one that waits does so at once.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -134,7 +136,8 @@ impl Listener {
         if timeout(setup.grace, rest).await.is_err() {
             tracing::warn!(connections = tasks.len(), "connections were still open after the grace time");
         }
-        tasks.shutdown().await;
+        // A worker that a hanging disk keeps does not let go of its task: that one is left.
+        let _ = timeout(LETTING_GO, tasks.shutdown()).await;
         Ok(())
     }
 }
@@ -529,6 +532,33 @@ mod tests {
         came.acquire().await.unwrap().forget();
         server.end().await;
         assert_eq!(until_closed(&mut stuck).await, "");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_that_keeps_its_worker_does_not_keep_the_server() {
+        let (may_go, kept) = std::sync::mpsc::channel::<()>();
+        let (came, kept) = (Arc::new(Semaphore::new(0)), Arc::new(std::sync::Mutex::new(kept)));
+        let service = {
+            let came = came.clone();
+            move |request: Request<Incoming>, peer: Peer| {
+                let (came, kept) = (came.clone(), kept.clone());
+                async move {
+                    came.add_permits(1);
+                    // As a write does on a disk that hangs: no other task gets this worker, and nothing can abort it.
+                    let _ = kept.lock().unwrap().recv();
+                    echo(request, peer).await
+                }
+            }
+        };
+        let server = start(Setup { grace: SHORT, ..Setup::default() }, service);
+        let mut stuck = server.connect().await;
+        stuck.write_all(GET).await.unwrap();
+        came.acquire().await.unwrap().forget();
+        let Server { shutdown, task, .. } = server;
+        drop(shutdown);
+        let ended = timeout(Duration::from_secs(20), task).await;
+        drop(may_go);
+        assert!(ended.is_ok_and(|ended| ended.unwrap().is_ok()), "the server waits for ever");
     }
 
     #[test]
