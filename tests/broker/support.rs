@@ -221,7 +221,11 @@ impl World {
 
     /// Every audit line so far.
     pub fn audit(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("data/audit.jsonl")).unwrap();
+        // While the log is set aside there is none, until the next line is written.
+        let text = match std::fs::read_to_string(self.folder.path().join("data/audit.jsonl")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.unwrap(),
+        };
         // A reader may see the newest line half written; a line is there when its end is.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
