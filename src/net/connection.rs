@@ -63,7 +63,7 @@ pub(super) struct Connection<S> {
 
 impl<S, F> Connection<S>
 where
-    S: Fn(Request<Incoming>, Peer) -> F,
+    S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     /// Serves without TLS: HTTP/1.1 only.
@@ -106,7 +106,7 @@ where
             .header_read_timeout(None)
             .max_buf_size(self.limits.head)
             .serve_connection(io, watched(self.service, self.peer, watch.clone()));
-        drive(connection, http1::Connection::graceful_shutdown, &watch, self.drain).await;
+        drive(pin!(connection), http1::Connection::graceful_shutdown, &watch, self.drain).await;
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
@@ -126,7 +126,7 @@ where
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(self.limits.idle_timeout)
             .serve_connection(io, watched(self.service, self.peer, watch.clone()));
-        drive(connection, http2::Connection::graceful_shutdown, &watch, self.drain).await;
+        drive(pin!(connection), http2::Connection::graceful_shutdown, &watch, self.drain).await;
     }
 }
 
@@ -142,19 +142,20 @@ fn watched<S, F>(
     Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + 'static,
 >
 where
-    S: Fn(Request<Incoming>, Peer) -> F,
+    S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     service_fn(move |request: Request<Incoming>| {
         let in_flight = watch.begin();
-        let work = in_flight.is_some() && request.headers().len() <= HEADERS;
-        let work = work.then(|| service(request, peer));
+        let service = service.clone();
+        // The work begins in here: a future that were taken along would have its room twice.
         async move {
             // A connection that has been dismissed is about to end: as if the request had come after that.
             let Some(in_flight) = in_flight else { return pending().await };
-            let response = match work {
-                Some(work) => work.await,
-                None => too_many_headers(),
+            let response = if request.headers().len() <= HEADERS {
+                service(request, peer).await
+            } else {
+                too_many_headers()
             };
             // The time that a client takes to read its answer is its own: it counts as idle.
             drop(in_flight);
@@ -170,8 +171,12 @@ fn too_many_headers() -> Response<Full<Bytes>> {
 }
 
 /// Runs a connection to its end: its own, an overdue one, or that of the listener.
-async fn drive<C: Future>(connection: C, close: fn(Pin<&mut C>), watch: &Watch, mut drain: Receiver<()>) {
-    let mut connection = pin!(connection);
+async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    close: fn(Pin<&mut C>),
+    watch: &Watch,
+    mut drain: Receiver<()>,
+) {
     let mut closing = false;
     loop {
         tokio::select! {

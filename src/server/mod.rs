@@ -5,9 +5,10 @@ mod ops;
 mod routes;
 mod turns;
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -49,7 +50,8 @@ impl Public {
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let (parts, mut body) = request.into_parts();
         let ids = Ids::of(&parts);
-        let response = contained(self.route(&parts, &mut body, peer, &ids)).await.unwrap_or_else(|| {
+        let response = contained(pin!(self.route(&parts, &mut body, peer, &ids))).await;
+        let response = response.unwrap_or_else(|| {
             tracing::error!(correlation = %ids.correlation, "a request panicked");
             self.wire.refusal(&Refusal::Unavailable(Outage::Internal), Surface::Token, &ids)
         });
@@ -98,9 +100,11 @@ impl Public {
 
 /// Runs a request so that a panic in it ends it alone, with an answer; `None` then. What requests share is swapped or
 /// counted atomically, so a broken-off request leaves none of it half-done.
-async fn contained<F: Future>(request: F) -> Option<F::Output> {
-    let mut request = pin!(request);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
+///
+/// It takes a reference: an `async fn` that awaits a future it was given by value has room for it twice, and each such wrapper
+/// would double what is moved about for every request.
+async fn contained<F: Future>(mut request: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
     })
@@ -132,11 +136,11 @@ mod tests {
 
     #[tokio::test]
     async fn p_07_a_panic_ends_one_request_alone() {
-        assert_eq!(contained(async { 1 }).await, Some(1));
-        let panicking = contained(async {
+        assert_eq!(contained(pin!(async { 1 })).await, Some(1));
+        let panicking = pin!(async {
             tokio::task::yield_now().await;
             panic!("on purpose");
         });
-        assert_eq!(panicking.await, None::<()>);
+        assert_eq!(contained(panicking).await, None::<()>);
     }
 }

@@ -1,6 +1,7 @@
 //! Which path is what.
 
 use std::net::IpAddr;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -144,7 +145,8 @@ impl Public {
     ) -> Result<Token, Refusal> {
         let call = Call { trace: ids.trace, correlation: ids.correlation, client, dialect: asked.dialect() };
         let _admitted = self.admit()?;
-        self.turn().await?.spend(self.exchange.exchange(tenant, &asked.request, &call)).await
+        let turn = self.turn().await?;
+        turn.spend(pin!(self.exchange.exchange(tenant, &asked.request, &call))).await
     }
 
     async fn token_body(&self, parts: &Parts, body: &mut Incoming, client: IpAddr) -> Result<Bytes, Refusal> {

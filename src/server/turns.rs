@@ -4,7 +4,7 @@
 //! every request, and answers all of them late. Here reading goes first and computing waits in a queue of its own, whose
 //! pace is known: a newcomer is told at once when it would wait too long, and those in the queue keep theirs.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::thread::available_parallelism;
@@ -104,8 +104,7 @@ pub(super) struct Turn<'t>(Option<SemaphorePermit<'t>>);
 
 impl Turn<'_> {
     /// Does the work. Work that waits, for an issuer or for the record, needs no processor: it gives the turn to the next.
-    pub(super) async fn spend<F: Future>(mut self, work: F) -> F::Output {
-        let mut work = pin!(work);
+    pub(super) async fn spend<F: Future>(mut self, mut work: Pin<&mut F>) -> F::Output {
         std::future::poll_fn(|context| {
             let poll = work.as_mut().poll(context);
             self.0.take();
@@ -130,6 +129,7 @@ async fn behind_others() {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::Arc;
 
     use tokio::task::{JoinHandle, yield_now};
@@ -225,11 +225,11 @@ mod tests {
     async fn work_that_waits_gives_its_turn_to_the_next() {
         let turns = Arc::new(Turns::of(1, LONGEST));
         let (turn, _) = turns.take().await.unwrap();
-        let mut slow = Box::pin(turn.spend(std::future::pending::<()>()));
+        let mut slow = Box::pin(async { turn.spend(pin!(std::future::pending::<()>())).await });
         assert!(turns.free.try_acquire().is_err());
         assert!(tokio::time::timeout(LONGEST, slow.as_mut()).await.is_err());
         let (turn, _) = turns.take().await.unwrap();
-        assert_eq!(turn.spend(async { 7 }).await, 7);
+        assert_eq!(turn.spend(pin!(async { 7 })).await, 7);
         assert!(turns.free.try_acquire().is_ok());
     }
 }
