@@ -60,6 +60,8 @@ pub struct Audit {
 /// How long a grant waits for its line before it is refused: longer than any write on a sound disk, shorter than clients
 /// wait.
 const STALLED: Duration = Duration::from_secs(2);
+/// How often one request writes before it leaves to the thread what others go on bringing.
+const ROUNDS: usize = 4;
 /// How long closing waits for the writer: ten seconds, looked at every ten milliseconds.
 const CLOSING_STEP: Duration = Duration::from_millis(10);
 const CLOSING_STEPS: u32 = 1000;
@@ -115,7 +117,7 @@ impl Audit {
     ///
     /// # Errors
     /// Then the token must not leave, and nobody needs to record that: the log counts it as a refusal.
-    pub async fn grant(&self, record: Record) -> Result<(), AuditFailure> {
+    pub async fn grant(&self, record: Box<Record>) -> Result<(), AuditFailure> {
         let (waiter, written) = oneshot::channel();
         let entry = Entry { record, waiter: Some(waiter) };
         match self.on_overflow {
@@ -142,7 +144,7 @@ impl Audit {
     }
 
     /// Records a refusal without waiting. Where there is no room for its line, it adds to an aggregate instead.
-    pub fn refusal(&self, record: Record) {
+    pub fn refusal(&self, record: Box<Record>) {
         // Soundly signed tokens are no proof of good will, anybody can have one: refusals never take the half of the queue
         // that is kept for grants.
         let room = self.decisions.capacity() > self.decisions.max_capacity() / 2;
@@ -150,24 +152,30 @@ impl Audit {
         let is_looked_into = record.inquiry.is_some();
         match self.offer(queue, Entry { record, waiter: None }) {
             // Only the thread looks into refusals, and writes them then.
-            Ok(()) if is_looked_into => self.thread.unpark(),
+            Ok(()) if is_looked_into => {
+                if self.shared.is_asleep() {
+                    self.thread.unpark();
+                }
+            }
             Ok(()) => self.attend(),
             Err(_) => {}
         }
     }
 
-    /// Sees to it that what is queued gets written: here, where that is quick and nobody is at it, else by the thread.
+    /// Sees to it that what is queued gets written: here, where that is quick, or by whoever is at it, else by the thread.
     fn attend(&self) {
-        if self.requests_write
-            && let Ok(mut held) = self.desk.try_lock()
-            && let Some(writer) = held.as_mut()
-        {
+        self.shared.announce();
+        for _ in 0..if self.requests_write { ROUNDS } else { 0 } {
+            // Who has the desk looks again for what came meanwhile. A poisoned desk writes nothing any more.
+            let Ok(mut held) = self.desk.try_lock() else { return };
+            let Some(writer) = held.as_mut() else { return };
             writer.write_waiting();
-            if !writer.is_behind() {
+            let is_behind = writer.is_behind();
+            drop(held);
+            if !is_behind && !self.shared.is_announced() {
                 return;
             }
         }
-        // Also when somebody else writes just now, who may have looked into the queue before.
         self.thread.unpark();
     }
 
@@ -317,19 +325,25 @@ mod tests {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn grant(trace: usize) -> Record {
+    fn grant(trace: usize) -> Box<Record> {
         let trace_id = Some(trace.to_string().as_str().into());
-        Record { trace_id, outcome: Outcome::Granted, verified: true, ..Record::default() }
+        Box::new(Record { trace_id, outcome: Outcome::Granted, verified: true, ..Record::default() })
     }
 
-    fn refusal(verified: bool, error_code: u32) -> Record {
+    fn refusal(verified: bool, error_code: u32) -> Box<Record> {
         let status = Status { error_code, reason: Some("test"), ..Status::default() };
-        Record { status, verified, ..Record::default() }
+        Box::new(Record { status, verified, ..Record::default() })
     }
 
     fn sum(lines: &[Value], error_code: u32) -> u64 {
         let of_code = lines.iter().filter(|line| line["status"]["errorCode"] == error_code);
         of_code.map(|line| line["count"].as_u64().unwrap_or(1)).sum()
+    }
+
+    fn wait_for(mut condition: impl FnMut() -> bool) {
+        while !condition() {
+            thread::yield_now();
+        }
     }
 
     fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> std::task::Poll<T> {
@@ -383,15 +397,50 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_brings_a_record_writes_it_where_that_is_quick() {
-        for (is_quick, wanted) in [(true, true), (false, false)] {
+        for (is_quick, wanted) in [(true, 15..=20), (false, 0..=0)] {
             let stage = Stage::of(Overflow::Refuse, is_quick);
-            for trace in 0..3 {
+            for trace in 0..20 {
                 stage.orders.send(Ok(())).unwrap();
                 stage.audit.grant(grant(trace)).await.unwrap();
             }
             let here = thread::current().id();
-            assert_eq!(stage.writers.lock().unwrap().iter().all(|writer| *writer == here), wanted);
-            assert_eq!(stage.close().len(), 3);
+            let here = stage.writers.lock().unwrap().iter().filter(|writer| **writer == here).count();
+            // The thread looks by itself when it starts and each second, and may have been at it.
+            assert!(wanted.contains(&here), "{here}");
+            assert_eq!(stage.close().len(), 20);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_comes_while_somebody_writes_is_written_by_the_same() {
+        let stage = Stage::of(Overflow::Refuse, true);
+        let mut by_the_same = 0;
+        for trace in 0..20 {
+            let (audit, runtime) = (Arc::clone(&stage.audit), Handle::current());
+            let first = thread::spawn(move || runtime.block_on(audit.grant(grant(trace))).unwrap());
+            stage.arrived.recv().unwrap();
+            stage.audit.refusal(refusal(true, 1));
+            stage.orders.send(Ok(())).and_then(|()| stage.orders.send(Ok(()))).unwrap();
+            stage.arrived.recv().unwrap();
+            let id = first.thread().id();
+            first.join().unwrap();
+            wait_for(|| stage.audit.written() == 2 * (trace as u64 + 1));
+            by_the_same += usize::from(stage.writers.lock().unwrap().ends_with(&[id, id]));
+        }
+        assert!(by_the_same >= 15, "{by_the_same}");
+        assert_eq!(stage.close().len(), 40);
+    }
+
+    #[test]
+    fn refusals_that_are_looked_into_are_written_without_others_coming() {
+        let stage = Stage::of(Overflow::Refuse, true);
+        drop(stage.orders);
+        let directory = super::super::causes::tests::directory();
+        for branch in 0..50 {
+            let record = super::super::causes::tests::record(&directory, branch, Reason::SubjectUnmatched);
+            stage.audit.refusal(Box::new(record));
+            // Every other one finds the thread dozing.
+            wait_for(|| branch % 2 == 0 || stage.audit.written() == branch as u64 + 1);
         }
     }
 
@@ -419,7 +468,7 @@ mod tests {
         stage.orders.send(Ok(())).unwrap();
         assert_eq!((kept.await.unwrap(), other.await), (Ok(()), Ok(())));
         let lines = stage.close();
-        assert_eq!(lines.len(), 3, "what came meanwhile is written by the thread: {lines:?}");
+        assert_eq!(lines.len(), 3, "what came meanwhile is written: {lines:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -547,7 +596,7 @@ mod tests {
         for branch in 0..20 {
             let status = Status { error_code: 700_213, reason: Some("test"), ..Status::default() };
             let record = super::super::causes::tests::record(&directory, branch, Reason::SubjectUnmatched);
-            audit.refusal(Record { status, ..record });
+            audit.refusal(Box::new(Record { status, ..record }));
         }
         let lines = stage.close();
         let count = |name: &str| audit.causes().into_iter().find(|(other, _)| *other == name).unwrap().1;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +28,10 @@ const LINES_PER_SECOND: u64 = 100;
 const EXAMINED_AT_ONCE: usize = 8;
 const WAITING: usize = 1024;
 
+/// After refusals were looked into, those that come in this time are left to come together: waking the thread for each costs
+/// more than looking into it. Grants and what is left over wake it all the same.
+const DOZE: Duration = Duration::from_millis(2);
+
 /// Entra's number for a fault that passes.
 pub(super) const TRANSIENT: u32 = 90033;
 
@@ -35,7 +39,8 @@ pub(super) const TRANSIENT: u32 = 90033;
 const BUFFER: usize = 1 << 20;
 
 pub(super) struct Entry {
-    pub(super) record: Record,
+    /// Half a kilobyte, that passes through many hands.
+    pub(super) record: Box<Record>,
     /// Where a grant waits to hear whether its line was written.
     pub(super) waiter: Option<oneshot::Sender<bool>>,
 }
@@ -45,6 +50,10 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     pub(super) failing: AtomicBool,
     pub(super) written: AtomicU64,
+    /// Whether something was queued since the queues were last looked at.
+    queued: AtomicBool,
+    /// Whether the thread looks by itself in a moment.
+    dozes: AtomicBool,
     /// Refusals without a line yet. Only overflow and failures come here, so the lock is off the usual path.
     held: Mutex<Tally>,
     pub(super) causes: Arc<Counts>,
@@ -55,8 +64,27 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To be called after something is queued, and before trying for the desk: who has the desk looks at this when it has let
+    /// go of it, so either the desk is free or what is queued is seen.
+    pub(super) fn announce(&self) {
+        self.queued.swap(true, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+
+    /// To be called after the desk is let go of: whether somebody may have found it taken.
+    pub(super) fn is_announced(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.queued.load(Ordering::Acquire)
+    }
+
+    /// To be called after something is queued that only the thread can do: whether the thread must be woken for it.
+    pub(super) fn is_asleep(&self) -> bool {
+        fence(Ordering::SeqCst);
+        !self.dozes.load(Ordering::Acquire)
+    }
+
     /// Counts an entry that got no line. A grant counts as refused, since its token must not leave.
-    pub(super) fn hold(&self, mut record: Record) {
+    pub(super) fn hold(&self, mut record: Box<Record>) {
         self.causes.pass_over(&record);
         if record.outcome == Outcome::Granted {
             record.outcome = Outcome::Refused;
@@ -107,17 +135,28 @@ impl Writer {
 
     /// Writes what others leave over, and looks into refusals, until the log closes.
     pub(super) fn attend(desk: &Mutex<Option<Self>>, shared: &Shared) {
+        let mut examined = 0;
         while !shared.closing.load(Ordering::Acquire) {
             // It is poisoned, and stays so, when somebody panicked: then no line is sure, and no grant leaves.
             let Ok(mut held) = desk.lock() else { return };
             let Some(writer) = held.as_mut() else { return };
-            let did = writer.write_waiting() + writer.examine();
+            let wrote = writer.write_waiting();
+            let now_examined = writer.examine();
             drop(held);
-            if did == 0 {
-                // Whoever queues something and does not write it wakes us after it is queued. What was only counted has its
-                // line when the second is over.
-                thread::park_timeout(Duration::from_secs(1));
+            examined += now_examined;
+            if wrote + now_examined > 0 || shared.is_announced() {
+                continue;
             }
+            if std::mem::take(&mut examined) == 0 {
+                // Whoever queues something that nobody writes wakes us after it is queued. What was only counted has its line
+                // when the second is over.
+                thread::park_timeout(Duration::from_secs(1));
+                continue;
+            }
+            shared.dozes.store(true, Ordering::Release);
+            thread::park_timeout(DOZE);
+            shared.dozes.store(false, Ordering::Release);
+            fence(Ordering::SeqCst);
         }
         if let Ok(mut writer) = desk.lock()
             && let Some(writer) = writer.take()
@@ -128,14 +167,16 @@ impl Writer {
 
     /// Writes one batch; gives how many entries left the queues.
     pub(super) fn write_waiting(&mut self) -> usize {
+        // Before the queues are looked at.
+        self.shared.queued.swap(false, Ordering::AcqRel);
         let took = self.collect(|queue| queue.try_recv().ok());
         self.flush();
         took
     }
 
-    /// Whether there is something to do yet.
+    /// Whether there is something in the queues yet. What is looked into is the thread's alone.
     pub(super) fn is_behind(&self) -> bool {
-        !(self.waiting.is_empty() && self.decisions.is_empty() && self.unverified.is_empty())
+        !(self.decisions.is_empty() && self.unverified.is_empty())
     }
 
     /// Fills the batch; gives how many entries left the queues for it or for an aggregate.
@@ -179,7 +220,7 @@ impl Writer {
     /// Gives what was only counted a line for each kind.
     fn aggregate(&mut self) {
         let records = self.shared.held().take(self.second);
-        self.batch.extend(records.map(|record| Entry { record, waiter: None }));
+        self.batch.extend(records.map(|record| Entry { record: Box::new(record), waiter: None }));
     }
 
     fn flush(&mut self) {

@@ -130,13 +130,13 @@ impl<'m> Observed<'m> {
         self.record.roles = grant.roles().iter().map(ToString::to_string).collect();
     }
 
-    pub(super) fn granted(&mut self, token: &Token, duration: Duration) -> Record {
-        Record {
+    pub(super) fn granted(&mut self, token: &Token, duration: Duration) -> Box<Record> {
+        Box::new(Record {
             outcome: Outcome::Granted,
             unique_token_identifier: Some(token.uti.clone()),
             duration_micros: Some(micros(duration)),
             ..std::mem::take(&mut self.record)
-        }
+        })
     }
 
     pub(super) fn refused(
@@ -144,18 +144,18 @@ impl<'m> Observed<'m> {
         refusal: &Refusal,
         request: Option<&TokenRequest>,
         duration: Duration,
-    ) -> Record {
+    ) -> Box<Record> {
         let reason = refusal.reason();
         let inquiry = request.and_then(|request| self.inquiry(reason, request)).map(Box::new);
         let record = std::mem::take(&mut self.record);
         let additional_details = record.status.additional_details;
-        Record {
+        Box::new(Record {
             outcome: Outcome::Refused,
             status: Status { error_code: reason.code(), reason: Some(reason.label()), additional_details },
             duration_micros: Some(micros(duration)),
             inquiry,
             ..record
-        }
+        })
     }
 
     /// What the writer of the record looks into, away from the request.
