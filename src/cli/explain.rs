@@ -15,7 +15,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::directory::files::Tree;
 use crate::document::Problems;
-use crate::domain::assertion::{Compact, Hearsay, UnverifiedAssertion, workflow};
+use crate::domain::assertion::{Compact, Hearsay, UnverifiedAssertion};
 use crate::domain::authorize::authorize;
 use crate::domain::credential::{Comparison, Credential, Identity, Presented};
 use crate::domain::directory::Directory;
@@ -238,7 +238,6 @@ impl<'a> Question<'a> {
             seen.said = text.and_then(UnverifiedAssertion::parse).map(|assertion| assertion.hearsay()).ok();
         }
         let mut said = seen.said.clone().map(Said::from).unwrap_or_default();
-        said.workflow = workflow(compact);
         said.other_document = seen.other_document;
         let (directory, client, now) = (self.directory, self.client, self.now);
         let tenant = directory.tenant(&self.tenant).ok();

@@ -77,6 +77,8 @@ pub(super) struct Claims {
     pub(super) issued_at: Option<i64>,
     pub(super) jwt_id: Option<String>,
     pub(super) run: Run,
+    /// GitHub's `job_workflow_ref`, unless it is longer than any sensible one. It explains refusals and decides nothing.
+    pub(super) workflow: Option<String>,
 }
 
 /// Which run of its platform a token belongs to, as GitHub and GitLab number them. For the record alone: nothing decides by
@@ -103,6 +105,56 @@ pub struct Hearsay {
     pub algorithm: String,
     pub key_id: Option<String>,
     pub run: Run,
+    pub workflow: Option<String>,
+}
+
+/// What an assertion tells of itself, for who may read it later: the record, and explanations.
+pub struct Told(Arc<Parts>);
+
+#[expect(missing_docs, reason = "named as the claims and header members of RFC 7519")]
+impl Told {
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.claims.issuer.as_deref()
+    }
+
+    pub fn subject(&self) -> Option<&str> {
+        self.0.claims.subject.as_deref()
+    }
+
+    pub fn audiences(&self) -> &[String] {
+        &self.0.claims.audiences
+    }
+
+    pub fn jwt_id(&self) -> Option<&str> {
+        self.0.claims.jwt_id.as_deref()
+    }
+
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.header.key_id.as_deref()
+    }
+
+    pub fn run(&self) -> Run {
+        self.0.claims.run
+    }
+}
+
+impl From<&Told> for Hearsay {
+    fn from(Told(parts): &Told) -> Self {
+        let Parts { header, claims, .. } = &**parts;
+        Self {
+            issuer: claims.issuer.clone(),
+            subject: claims.subject.clone(),
+            audiences: claims.audiences.clone(),
+            issued_at: claims.issued_at,
+            not_before: claims.not_before,
+            expires: claims.expires,
+            jwt_id: claims.jwt_id.clone(),
+            algorithm: header.algorithm.clone(),
+            key_id: header.key_id.clone(),
+            run: claims.run,
+            workflow: claims.workflow.clone(),
+        }
+    }
 }
 
 impl<'a> UnverifiedAssertion<'a> {
@@ -142,20 +194,14 @@ impl<'a> UnverifiedAssertion<'a> {
         self.parts.claims.issuer.as_deref().ok_or(Refusal::ClaimAbsent("iss"))
     }
 
-    /// What the token says of itself, for the record.
+    /// What the token says of itself.
+    pub fn told(&self) -> Told {
+        Told(Arc::clone(&self.parts))
+    }
+
+    /// The same, to be kept.
     pub fn hearsay(&self) -> Hearsay {
-        Hearsay {
-            issuer: self.parts.claims.issuer.clone(),
-            subject: self.parts.claims.subject.clone(),
-            audiences: self.parts.claims.audiences.clone(),
-            issued_at: self.parts.claims.issued_at,
-            not_before: self.parts.claims.not_before,
-            expires: self.parts.claims.expires,
-            jwt_id: self.parts.claims.jwt_id.clone(),
-            algorithm: self.parts.header.algorithm.clone(),
-            key_id: self.parts.header.key_id.clone(),
-            run: self.parts.claims.run,
-        }
+        Hearsay::from(&self.told())
     }
 
     /// Checks what the issuer's policy says of the header, so that no key is fetched for a token that none could save.
@@ -190,19 +236,12 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     base64url::decode(part).ok_or(Refusal::AssertionMalformed("a part is not base64url"))
 }
 
-/// GitHub's `job_workflow_ref`, unless it is longer than any sensible one. Nothing that decides needs it, so it is read when
-/// a refusal is to be explained.
-pub fn workflow(compact: &str) -> Option<String> {
-    let claims = decode(compact.split('.').nth(1)?).ok()?;
-    let workflow = Members::read(&claims).ok()?.text("job_workflow_ref").ok()?;
-    workflow.filter(|workflow| workflow.len() <= 600)
-}
-
 impl Parts {
     /// The memory that they take, in bytes, roughly.
     pub(super) fn size(&self) -> usize {
         let Self { header, claims, signature } = self;
-        let texts = [&header.key_id, &header.kind, &claims.issuer, &claims.subject, &claims.jwt_id];
+        let texts =
+            [&header.key_id, &header.kind, &claims.issuer, &claims.subject, &claims.jwt_id, &claims.workflow];
         let texts = texts.into_iter().flatten().chain([&header.algorithm]).chain(&claims.audiences);
         size_of::<Self>()
             + signature.len()
@@ -237,6 +276,11 @@ impl Claims {
             issued_at: date(&members, "iat")?,
             jwt_id: members.text("jti")?,
             run: Run::read(&members),
+            workflow: members
+                .text("job_workflow_ref")
+                .ok()
+                .flatten()
+                .filter(|workflow| workflow.len() <= 600),
         })
     }
 }

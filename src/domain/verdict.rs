@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-use super::assertion::{Compact, UnverifiedAssertion, workflow};
+use super::assertion::{Compact, UnverifiedAssertion};
 use super::authorize::suppose;
 use super::credential::Credential;
 use super::directory::Directory;
@@ -105,8 +105,7 @@ impl Question<'_> {
     pub fn near<'d>(&self, directory: &'d Directory, reason: Reason) -> Option<NearMiss<'d>> {
         let token = self.claims.token(directory);
         let assertion = Compact::new(&token, usize::MAX).and_then(UnverifiedAssertion::parse);
-        let mut said = assertion.map(|assertion| Said::from(assertion.hearsay())).unwrap_or_default();
-        said.workflow = workflow(&token);
+        let said = assertion.map(|assertion| Said::from(assertion.hearsay())).unwrap_or_default();
         let tenant = directory.tenant(self.tenant).ok();
         let identity = tenant.and_then(|tenant| tenant.named(self.client));
         let client = self.client;

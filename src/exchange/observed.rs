@@ -8,7 +8,7 @@ use super::{Call, TokenRequest};
 use crate::audit::{Assertion, Outcome, Record, Status, WouldMatch};
 use crate::clock::{Stopwatch, UnixTime};
 use crate::domain::asked::{Asked, Resolved};
-use crate::domain::assertion::{Hearsay, UnverifiedAssertion, workflow};
+use crate::domain::assertion::{Hearsay, Told, UnverifiedAssertion};
 use crate::domain::authorize::Grant;
 use crate::domain::digest::hex;
 use crate::domain::directory::Directory;
@@ -30,7 +30,7 @@ pub(super) struct Observed<'m> {
     /// What a refusal is looked into with.
     directory: Option<Arc<Directory>>,
     client: Option<Guid>,
-    said: Option<Hearsay>,
+    told: Option<Told>,
     other_document: bool,
 }
 
@@ -45,8 +45,8 @@ impl<'m> Observed<'m> {
             dialect: Some(call.dialect.label()),
             ..Record::default()
         };
-        let (directory, client, said) = Default::default();
-        Self { record, metrics, stage: None, directory, client, said, other_document: false }
+        let (directory, client, told) = Default::default();
+        Self { record, metrics, stage: None, directory, client, told, other_document: false }
     }
 
     /// The stage before ends, if there was one, and this one begins.
@@ -87,19 +87,23 @@ impl<'m> Observed<'m> {
 
     /// Notes what the assertion says of itself, and the digest by which it can be found again without being kept.
     pub(super) fn assertion(&mut self, assertion: &UnverifiedAssertion<'_>) {
-        let said = assertion.hearsay();
-        let audience = said.audiences.join(", ");
+        let told = assertion.told();
+        let audience = match told.audiences() {
+            [] => None,
+            [audience] => Some(audience.as_str().into()),
+            audiences => Some(audiences.join(", ").as_str().into()),
+        };
         self.record.assertion = Some(Assertion {
-            issuer: said.issuer.as_deref().map(Into::into),
-            subject: said.subject.as_deref().map(Into::into),
-            audience: (!audience.is_empty()).then(|| audience.as_str().into()),
-            jwt_id: said.jwt_id.as_deref().map(Into::into),
-            key_id: said.key_id.as_deref().map(Into::into),
+            issuer: told.issuer().map(Into::into),
+            subject: told.subject().map(Into::into),
+            audience,
+            jwt_id: told.jwt_id().map(Into::into),
+            key_id: told.key_id().map(Into::into),
             run_id: None,
             job_id: None,
             digest: Some(hex(assertion.compact().digest())),
         });
-        self.said = Some(said);
+        self.told = Some(told);
     }
 
     /// Why an issuer's keys could not be had: for the operator, never for the caller.
@@ -111,8 +115,8 @@ impl<'m> Observed<'m> {
     pub(super) fn verified(&mut self) {
         self.record.verified = true;
         // Before, anybody could write himself into somebody else's run.
-        if let (Some(assertion), Some(said)) = (&mut self.record.assertion, &self.said) {
-            (assertion.run_id, assertion.job_id) = (said.run.id, said.run.job);
+        if let (Some(assertion), Some(told)) = (&mut self.record.assertion, &self.told) {
+            (assertion.run_id, assertion.job_id) = (told.run().id, told.run().job);
         }
     }
 
@@ -161,10 +165,8 @@ impl<'m> Observed<'m> {
     /// What the writer of the record looks into, away from the request.
     fn inquiry(&mut self, reason: Reason, request: &TokenRequest) -> Option<Inquiry> {
         let directory = self.directory.take().filter(|_| nearmiss::explains(reason))?;
-        let mut said = self.said.take().map(Said::from).unwrap_or_default();
-        if reason == Reason::SubjectUnmatched {
-            said.workflow = workflow(&request.assertion);
-        }
+        let told = self.told.take();
+        let mut said = told.map(|told| Said::from(Hearsay::from(&told))).unwrap_or_default();
         said.other_document = self.other_document;
         // What is longer names nothing, and is not to be kept while it waits.
         let name = |name: &str| if name.len() <= 600 { name.to_owned() } else { String::new() };

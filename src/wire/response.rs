@@ -199,6 +199,13 @@ fn guid(id: Guid) -> HeaderValue {
     HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Room for most answers: a text that grows is copied each time.
+const ROOM: usize = 2048;
+
 fn to_bytes(body: &impl Serialize) -> Bytes {
-    serde_json::to_vec(body).unwrap_or_default().into()
+    let mut bytes = Vec::with_capacity(ROOM);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => bytes.into(),
+        Err(_) => Bytes::new(),
+    }
 }

@@ -40,7 +40,7 @@ impl From<Hearsay> for Said {
             subject: text(said.subject),
             audiences: if length <= LONGEST { said.audiences } else { Vec::new() },
             expires: said.expires,
-            workflow: None,
+            workflow: said.workflow,
             other_document: false,
         }
     }
