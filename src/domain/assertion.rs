@@ -366,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn the_workflow_is_kept_where_it_is_one() {
+        let workflow = |value: &str| {
+            let claims = format!(r#"{{"iss":"https://i","job_workflow_ref":{value}}}"#);
+            parse(HEADER, &claims).unwrap().1.workflow
+        };
+        assert_eq!(workflow(r#""o/w/f.yml@main""#).as_deref(), Some("o/w/f.yml@main"));
+        for none in ["7".to_owned(), "null".to_owned(), format!("\"{}\"", "x".repeat(601))] {
+            assert_eq!(workflow(&none), None);
+        }
+    }
+
+    #[test]
     fn an_honest_assertion_is_read() {
         let (header, claims) = parse(HEADER, CLAIMS).unwrap();
         assert_eq!((header.algorithm.as_str(), header.key_id.as_deref()), ("RS256", Some("k")));

@@ -189,6 +189,7 @@ mod tests {
             issued_at: Some(issued),
             jwt_id: None,
             run: Default::default(),
+            workflow: None,
         }
     }
 

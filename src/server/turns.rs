@@ -51,10 +51,9 @@ impl Turns {
             Ok(turn) => (turn, None),
             Err(_) => self.queue().await.map(|(turn, waited)| (turn, Some(waited)))?,
         };
-        // What has arrived is read first, so that this worker learns how many there are.
-        if waited.is_none() {
-            behind_others().await;
-        }
+        // What has arrived is read first, so that this worker learns how many there are. Also after a wait: the runtime goes
+        // on with whom the last turn woke before anything else, so that turns passed on would leave no time to read.
+        behind_others().await;
         Some((Turn(Some(turn)), waited))
     }
 
@@ -219,6 +218,25 @@ mod tests {
         assert!(waiting.next().unwrap().await.unwrap_err().is_cancelled());
         assert_eq!(all(waiting.collect()).await, 2);
         assert_eq!(turns.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_read_comes_before_a_turn_that_is_passed_on() {
+        let turns = Arc::new(Turns::of(1, LONGEST));
+        let (turn, _) = turns.take().await.unwrap();
+        let (order, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let waiting = turns.clone();
+        let computes = order.clone();
+        tokio::spawn(async move {
+            let _turn = waiting.take().await.unwrap();
+            computes.send("compute").unwrap();
+        });
+        while turns.waiting() == 0 {
+            yield_now().await;
+        }
+        drop(turn);
+        tokio::spawn(async move { order.send("read").unwrap() });
+        assert_eq!((told.recv().await, told.recv().await), (Some("read"), Some("compute")));
     }
 
     #[tokio::test(start_paused = true)]
