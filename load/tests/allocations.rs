@@ -61,6 +61,6 @@ fn an_exchange_keeps_to_its_budget_of_allocations() {
     assert!(over.is_empty(), "{over:#?}");
 }
 
-const BUDGET_FRESH: usize = 100;
-const BUDGET_REPEATED: usize = 50;
-const BUDGET_REFUSED: usize = 80;
+const BUDGET_FRESH: usize = 90;
+const BUDGET_REPEATED: usize = 40;
+const BUDGET_REFUSED: usize = 72;

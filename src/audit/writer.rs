@@ -28,8 +28,8 @@ const LINES_PER_SECOND: u64 = 100;
 const EXAMINED_AT_ONCE: usize = 8;
 const WAITING: usize = 1024;
 
-/// After refusals were looked into, those that come in this time are left to come together: waking the thread for each costs
-/// more than looking into it. Grants and what is left over wake it all the same.
+/// After the thread had something to do, refusals to be looked into are left to come together for this time: waking it for each
+/// costs more than looking into it. Grants and what is left over wake it all the same.
 const DOZE: Duration = Duration::from_millis(2);
 
 /// Entra's number for a fault that passes.
@@ -135,19 +135,18 @@ impl Writer {
 
     /// Writes what others leave over, and looks into refusals, until the log closes.
     pub(super) fn attend(desk: &Mutex<Option<Self>>, shared: &Shared) {
-        let mut examined = 0;
+        let mut was_busy = false;
         while !shared.closing.load(Ordering::Acquire) {
             // It is poisoned, and stays so, when somebody panicked: then no line is sure, and no grant leaves.
             let Ok(mut held) = desk.lock() else { return };
             let Some(writer) = held.as_mut() else { return };
-            let wrote = writer.write_waiting();
-            let now_examined = writer.examine();
+            let did = writer.write_waiting() + writer.examine();
             drop(held);
-            examined += now_examined;
-            if wrote + now_examined > 0 || shared.is_announced() {
+            if did > 0 || shared.is_announced() {
+                was_busy = true;
                 continue;
             }
-            if std::mem::take(&mut examined) == 0 {
+            if !std::mem::take(&mut was_busy) {
                 // Whoever queues something that nobody writes wakes us after it is queued. What was only counted has its line
                 // when the second is over.
                 thread::park_timeout(Duration::from_secs(1));

@@ -202,3 +202,31 @@ async fn drive<C: Future>(
         close(connection.as_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_request_is_its_works() {
+        fn room<F>(_: impl Fn(Request<Incoming>, Peer) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn watched_room<S: Service<Request<Incoming>>>(_: &S) -> usize {
+            size_of::<S::Future>()
+        }
+        let work = async |_: Request<Incoming>, _: Peer| {
+            let kept = std::hint::black_box([0_u8; 8192]);
+            tokio::task::yield_now().await;
+            Response::new(Full::new(Bytes::copy_from_slice(&kept)))
+        };
+        let work = move |request, peer| work(request, peer);
+        let peer = Peer { address: (Ipv4Addr::LOCALHOST, 1).into() };
+        let second = Duration::from_secs(1);
+        let (alone, whole) = (room(work), watched_room(&watched(work, peer, Watch::new(second, second))));
+        assert!(whole <= alone + 1024, "{whole} bytes for {alone}");
+    }
+}

@@ -134,6 +134,17 @@ impl Drop for Admitted<'_> {
 mod tests {
     use super::*;
 
+    /// What a future takes is moved for each request and kept for each connection. A wrapper that takes another's future by
+    /// value doubles it.
+    #[test]
+    fn the_room_of_a_request_is_small() {
+        fn room<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let whole = room(Public::answer);
+        assert!(whole <= 5 << 10, "{whole} bytes");
+    }
+
     #[tokio::test]
     async fn p_07_a_panic_ends_one_request_alone() {
         assert_eq!(contained(pin!(async { 1 })).await, Some(1));
