@@ -2,6 +2,7 @@
 //! and for what is left over, there is a thread.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -124,14 +125,21 @@ impl Audit {
             Overflow::Block => self.decisions.send(entry).await.map_err(|_| AuditFailure::Closed)?,
             Overflow::Refuse => self.offer(&self.decisions, entry)?,
         }
-        if self.requests_write {
-            // What others have ready comes first: who is back first writes for all.
-            yield_now().await;
-        }
-        if written.is_empty() {
-            self.attend();
-        }
-        match tokio::time::timeout(STALLED, written).await {
+        let unattended = Unattended(self);
+        let attended = async {
+            if self.requests_write {
+                // What others have ready comes first: who is back first writes for all. The runtime leaves us to this worker,
+                // which may be kept by a write that hangs: that too is within the time.
+                yield_now().await;
+            }
+            if written.is_empty() {
+                drop(unattended);
+            } else {
+                mem::forget(unattended);
+            }
+            written.await
+        };
+        match tokio::time::timeout(STALLED, attended).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(AuditFailure::Write),
             Ok(Err(_)) => Err(AuditFailure::Closed),
@@ -234,6 +242,16 @@ impl Audit {
     }
 }
 
+/// A line that is queued and that nobody knows of yet. Dropping it sees to it that it gets written: also when the client goes
+/// away before its grant could.
+struct Unattended<'a>(&'a Audit);
+
+impl Drop for Unattended<'_> {
+    fn drop(&mut self) {
+        self.0.attend();
+    }
+}
+
 impl Drop for Audit {
     fn drop(&mut self) {
         self.close();
@@ -246,7 +264,7 @@ mod tests {
     use std::path::Path;
     use std::pin::pin;
     use std::sync::mpsc as std_mpsc;
-    use std::task::{Context, Waker};
+    use std::task::{Context, Poll, Waker};
     use std::thread::ThreadId;
 
     use serde_json::Value;
@@ -346,7 +364,17 @@ mod tests {
         }
     }
 
-    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> std::task::Poll<T> {
+    /// Unlike the runtime's own, to the end of this worker's queue.
+    async fn yield_once() {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -429,6 +457,53 @@ mod tests {
         }
         assert!(by_the_same >= 15, "{by_the_same}");
         assert_eq!(stage.close().len(), 40);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_grant_whose_client_goes_away_is_written_in_leaving() {
+        let stage = Stage::of(Overflow::Refuse, true);
+        drop(stage.orders);
+        let here = thread::current().id();
+        let by_us = || stage.writers.lock().unwrap().iter().filter(|writer| **writer == here).count();
+        // While the thread is at it the line is the thread's, and while that is held up there may be no room.
+        for _ in 0..10_000 {
+            let _ = poll(pin!(stage.audit.grant(grant(0))));
+            if by_us() >= 10 {
+                return;
+            }
+            thread::yield_now();
+        }
+        panic!("nobody wrote for those who went away");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_worker_that_is_kept_keeps_no_grant_that_made_way_for_longer_than_others_wait() {
+        let stage = Stage::of(Overflow::Refuse, true);
+        drop(stage.orders);
+        let (go_on, busy) = std_mpsc::channel::<()>();
+        let (let_go, kept) = std_mpsc::channel::<()>();
+        let (began, begins) = std_mpsc::channel();
+        tokio::spawn(async move {
+            began.send(()).unwrap();
+            busy.recv().unwrap_or_default();
+        });
+        begins.recv().unwrap();
+        let (audit, looks) = (Arc::clone(&stage.audit), Arc::clone(&stage.audit));
+        let (spawned, granted) = oneshot::channel();
+        tokio::spawn(async move {
+            let granted = tokio::spawn(async move { audit.grant(grant(0)).await });
+            while looks.queue_length() == 0 {
+                yield_once().await;
+            }
+            // It has made way. From now on this worker is kept, and the other one is not.
+            drop((spawned.send(granted), go_on));
+            kept.recv().unwrap_or_default();
+        });
+        let granted = tokio::time::timeout(10 * STALLED, granted.await.unwrap()).await;
+        drop(let_go);
+        let granted = granted.expect("it waits for the worker").unwrap();
+        // The thread may have written its line meanwhile.
+        assert!(matches!(granted, Ok(()) | Err(AuditFailure::Stalled)), "{granted:?}");
     }
 
     #[test]

@@ -167,6 +167,10 @@ impl<'m> Observed<'m> {
         let directory = self.directory.take().filter(|_| nearmiss::explains(reason))?;
         let told = self.told.take();
         let mut said = told.map(|told| Said::from(Hearsay::from(&told))).unwrap_or_default();
+        if reason != Reason::SubjectUnmatched {
+            // It explains nothing else, and equal refusals are looked into once.
+            said.workflow = None;
+        }
         said.other_document = self.other_document;
         // What is longer names nothing, and is not to be kept while it waits.
         let name = |name: &str| if name.len() <= 600 { name.to_owned() } else { String::new() };
